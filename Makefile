@@ -1,0 +1,43 @@
+# Two commands on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test install lint bench clean
+
+demo: install
+	$(BIN)/tamis demo
+
+install: .venv/.installed
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/.installed-bench
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# A stamp file a step, so that a second call costs nothing; torch goes first because its CPU build is found by exact version.
+.venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[all]'
+	@touch $@
+
+.venv/.installed-test: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
+	@touch .venv/.installed $@
+
+.venv/.installed-bench: .venv/.installed-test
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	@touch $@

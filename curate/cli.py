@@ -1,0 +1,350 @@
+"""The command `tamis`: every sub-command, thin. Each body calls one function; heavy imports happen inside."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from curate.errors import RequestError, TamisError
+
+app = typer.Typer(
+    name="tamis",
+    help="The finest sieve for instruction data: templates in, a curated set out, and a measurement of what it is worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+templates_app = typer.Typer(no_args_is_help=True, help="The template library: list, show, check.")
+app.add_typer(templates_app, name="templates")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override an option, as seed=1 or select.budget=500.")]
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).")]
+WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="A work folder.")]
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if debug:
+        os.environ["TAMIS_DEBUG"] = "1"
+
+
+@app.command()
+def run(
+    recipe: RecipePath,
+    work: Annotated[Path | None, typer.Option(help="Where everything is written; work/<recipe's name> if not given.")] = None,
+    sets: Sets = None,
+    until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; the output is the same for any number.")] = os.cpu_count() or 1,
+    plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and what is cached.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run all that a recipe holds. What is unchanged is not run again; a killed run is taken up where it was."""
+    from curate import progress, recipe as recipes, runner, stages
+
+    found = recipes.read(recipe, sets)
+    work = work or Path("work") / found.name
+    if plan:
+        rows = [
+            {"stage": s.title, "method": s.method, "options": _short(s.options), "state": runner.state(work, s)}
+            for s in stages.plan(found)
+        ]
+        return _print(rows, as_json, title=f"{found.name}: what `tamis run` would do in {work}")
+    with progress.shown():
+        outcome = runner.run(found, work, until=until, workers=workers, on_stage=progress.say)
+    _funnel(outcome.funnel, as_json)
+    if not as_json:
+        _say(f"Nothing to do: all {len(outcome.cached)} stages are cached in {work}." if not outcome.done else f"{outcome}.")
+        for name, path in _products(work):
+            _say(f"  {name:<8} {path}")
+
+
+@app.command()
+def show(
+    work: WorkPath,
+    stage: Annotated[str | None, typer.Option(help="Stage folder or name; the last table if not given.")] = None,
+    removed: Annotated[bool, typer.Option("--removed", help="Rows that left at this stage (at any stage, without --stage).")] = False,
+    reason: Annotated[str | None, typer.Option(help="Only removed rows whose reason holds this text.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Everything that happened to one row.")] = None,
+    limit: Annotated[int, typer.Option(help="How many rows.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Look at rows: kept or removed, at any stage, or one row through all of them."""
+    from curate import show as showing
+
+    _print(showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit), as_json)
+
+
+@app.command()
+def funnel(work: WorkPath, as_json: Json = False) -> None:
+    """The funnel of a work folder: rows in and out of every stage, and why rows left."""
+    from curate import runner
+
+    _funnel(runner.funnel(work), as_json)
+
+
+@app.command()
+def methods(
+    kind: Annotated[str | None, typer.Argument(help="load, filter, dedup, embed, cluster, select, tuning, objectives")] = None,
+    as_json: Json = False,
+) -> None:
+    """Every method with its options and the first line of its documentation."""
+    from curate import methods as found
+
+    if kind is not None and kind not in found.KINDS:
+        raise RequestError(f"there is no kind '{kind}'{found.nearest(kind, found.KINDS)}; the kinds are {', '.join(found.KINDS)}")
+    rows = [
+        {"kind": each, "name": method.name, "options": ", ".join(map(str, method.parameters)), "what": method.summary}
+        for each in ([kind] if kind else found.KINDS)
+        for method in found.all_of(each, Path.cwd()).values()
+    ]
+    _print(rows, as_json)
+
+
+@templates_app.command("ls")
+def templates_ls(as_json: Json = False) -> None:
+    """Every template set of the library."""
+    from curate.render import check
+
+    _print(check.listing(), as_json)
+
+
+@templates_app.command("show")
+def templates_show(name: Annotated[str, typer.Argument(help="As pools/alpaca or flan/sentiment/sst2, or a file.")], as_json: Json = False) -> None:
+    """The templates of a set, each rendered on the set's own example."""
+    from curate.render import check
+
+    rows = check.rendered_example(name, Path.cwd())
+    if as_json:
+        return _print(rows, True)
+    for row in rows:
+        _say(f"── {row['template']} ({row['kind']})")
+        for message in row["messages"]:
+            _say(f"[{message['role']}]\n{message['content']}")
+        _say("")
+
+
+@templates_app.command("check")
+def templates_check(
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[NAME|PATH]...", help="Sets to check; the whole library if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Look for mistakes in templates. Exit code 1 if there is one."""
+    from curate.render import check
+
+    findings = check.findings(paths or [], Path.cwd())
+    _print(findings, as_json, empty="No findings.")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def train(recipe: RecipePath, work: Annotated[Path | None, typer.Option()] = None, sets: Sets = None) -> None:
+    """Fine-tune as the recipe's `train:` says, running what comes before it where needed."""
+    run(recipe, work=work, sets=sets, until="model")
+
+
+@app.command()
+def study(recipe: RecipePath, work: Annotated[Path | None, typer.Option()] = None, sets: Sets = None) -> None:
+    """Measure what one selected example is worth, as the recipe's `study:` says."""
+    run(recipe, work=work, sets=sets, until="study")
+
+
+@app.command()
+def analyse(
+    results: Annotated[Path, typer.Argument(help="A study's results.parquet, or any table with the same columns.")],
+    as_json: Json = False,
+) -> None:
+    """The study's statistics from a results table: means, intervals, m(N), the headline."""
+    from train.study import analysis
+
+    found = analysis.summary(results)
+    if not as_json:
+        _say(found["headline"])
+    _print(found["table"], as_json)
+
+
+@app.command()
+def eval(
+    model: Annotated[str, typer.Argument(help="A local model folder or a Hub id.")],
+    rows: Annotated[Path, typer.Argument(help="A parquet file or a release folder with `messages`.")],
+    as_json: Json = False,
+) -> None:
+    """Bits per byte of the responses in a rendered table under a model."""
+    from curate import progress
+    from train.scoring import perplexity
+
+    with progress.shown():
+        _print(perplexity.table(model, rows), as_json)
+
+
+@app.command()
+def card(work: WorkPath) -> None:
+    """Print the card of a work's release."""
+    path = work / "release" / "README.md"
+    if not path.is_file():
+        raise RequestError(f"{work} holds no release; add `release: {{}}` to the recipe and run it")
+    _say(path.read_text("utf-8"))
+
+
+@app.command()
+def verify(folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release folder.")], as_json: Json = False) -> None:
+    """Check a release offline: metadata, splits, counts, file hashes. Exit code 1 if something is wrong."""
+    from curate import card
+
+    problems = [{"problem": problem} for problem in card.verify(folder)]
+    _print(problems, as_json, empty=f"{folder}: all is as the manifest says.")
+    if problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached features and tiny models.")] = False, as_json: Json = False) -> None:
+    """What the shared cache holds (vectors, tiny base models), and how large it is."""
+    import shutil
+
+    from curate.files import cache_folder
+
+    rows = []
+    for folder in sorted(path for path in cache_folder().glob("*/*") if path.is_dir()):
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+        rows.append({"kind": folder.parent.name, "name": folder.name, "MB": round(size / 1e6, 1)})
+        if clear:
+            shutil.rmtree(folder)
+    _print(rows, as_json, title=f"{'Deleted from' if clear else 'In'} {cache_folder()}", empty=f"{cache_folder()} is empty.")
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine and this installation can do."""
+    from curate import doctor as looking
+
+    _print(looking.report(), as_json)
+
+
+@app.command()
+def demo(
+    work: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("work/demo"),
+    sets: Sets = None,
+    workers: Annotated[int, typer.Option(help="Processes.")] = os.cpu_count() or 1,
+) -> None:
+    """The whole of the mission on the docstrings of the installed packages: no download, at most eight minutes on 2 cores."""
+    from curate.paths import library
+
+    run(library("examples") / "demo" / "recipe.yaml", work=work, sets=sets, workers=workers)
+    study_facts = work / "study" / "manifest.json"
+    if study_facts.is_file():
+        facts = json.loads(study_facts.read_text("utf-8"))["facts"]
+        _print(facts["table"], False, title="Bits per byte of held-out responses: lower is better")
+        _say(facts["headline"])
+
+
+# --- printing --------------------------------------------------------------------------------------------------------
+
+
+def _products(work: Path) -> list[tuple[str, Path]]:
+    places = (("card", "release/README.md"), ("data", "release/data"), ("model", "model/model"), ("report", "study/report.html"))
+    return [(name, work / path) for name, path in places if (work / path).exists()]
+
+
+def _funnel(rows: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        return _print(rows, True)
+    shown = [
+        {
+            "stage": row["stage"],
+            "method": row["method"],
+            "in": "" if row["in"] is None else f"{row['in']:,}",
+            "out": "" if row["out"] is None else f"{row['out']:,}",
+            "kept %": "" if row["kept"] is None else f"{100 * row['kept']:.1f}",
+            "s": f"{row['seconds']:.1f}",
+            "peak MB": f"{row['peak_mb']:,}",
+            "why rows left": "; ".join(f"{reason} ({count:,})" for reason, count in row["reasons"][:3]),
+        }
+        for row in rows
+    ]
+    _print(shown, False, title="The funnel", right=("in", "out", "kept %", "s", "peak MB"))
+    return None
+
+
+def _print(
+    rows: list[dict[str, Any]], as_json: bool, *, title: str | None = None, empty: str = "Nothing.", right: tuple[str, ...] = ()
+) -> None:
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False, indent=2, default=str))
+        return
+    if not rows:
+        _say(empty)
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(title=title, box=SIMPLE_HEAD, title_justify="left", title_style="bold", pad_edge=False)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for name in names:
+        numeric = name in right or all(isinstance(row.get(name), int | float) for row in rows)
+        view.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        view.add_row(*("" if row.get(name) is None else str(row.get(name)) for name in names))
+    console = Console(markup=False, highlight=False)
+    console.width = console.width if sys.stdout.isatty() else max(console.width, 160)
+    console.print(view)
+
+
+def _short(options: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in options.items() if value is not None)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+# --- entry -----------------------------------------------------------------------------------------------------------
+
+
+def check_packages() -> None:
+    """`train` is a common name for a script: both packages must come from one place."""
+    ours = Path(__file__).resolve().parent.parent
+    spec = importlib.util.find_spec("train")
+    origin = Path(spec.origin).resolve() if spec and spec.origin else None
+    if origin is None or origin.parent.parent != ours:
+        raise RequestError(
+            f"`train` here is {origin or 'missing'}, not Tamis's package; rename that file or start from another folder"
+        )
+
+
+def main() -> None:
+    """Runs the command: 0 done, 1 the data or a check says no, 2 the request was wrong, 130 stopped by Ctrl-C."""
+    import click
+
+    try:
+        check_packages()
+        sys.exit(app(standalone_mode=False) or 0)
+    except TamisError as error:
+        if os.environ.get("TAMIS_DEBUG"):
+            raise
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

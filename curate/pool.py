@@ -1,0 +1,79 @@
+"""What methods are given and give back: plain arrays in small frozen dataclasses.
+
+    filter    reject(text, …)        -> pl.Series: null keeps the row, else why it goes ("2 words < 3")
+    dedup     duplicates(text, …)    -> Duplicates
+    embed     embed(texts, …)        -> float32 (n, d)
+    cluster   cluster(vectors, …)    -> Clusters
+    select    select(pool, budget…)  -> Picks
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from curate import columns
+from curate.errors import ContractError
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The rows that a selector chooses from.
+
+    table: the contract's columns, n rows. vectors: float32 (n, d), row i for row i of the table, or None where no
+    ``embed`` step came before; they may be memory-mapped and need not have unit length.
+    """
+
+    table: pl.DataFrame
+    vectors: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @property
+    def ids(self) -> list[str]:
+        return self.table[columns.ID].to_list()
+
+    def need_vectors(self, method: str) -> np.ndarray:
+        """The vectors, or one sentence that says which step is missing."""
+        if self.vectors is None:
+            raise ContractError(f"{method} needs vectors; add an `embed` step before it")
+        return self.vectors
+
+    def need(self, column: str, method: str) -> pl.Series:
+        """A column, or one sentence that says what there is."""
+        if column not in self.table.columns:
+            step = "add a `cluster` step before it, or name" if column == "cluster" else "name"
+            raise ContractError(f"{method} needs the column `{column}`; {step} one of: {', '.join(sorted(self.table.columns))}")
+        return self.table[column]
+
+    def take(self, index: np.ndarray) -> Pool:
+        """The rows at ``index`` (int64), in that order."""
+        return Pool(self.table[index.tolist()], None if self.vectors is None else self.vectors[index])
+
+
+@dataclass(frozen=True)
+class Picks:
+    """What a selector chose. index: int64 (k,) into the pool, in the order of picking, so every prefix is the smaller
+    subset. gain: float32 (k,), what each pick added to the method's own objective (nan where it has none)."""
+
+    index: np.ndarray
+    gain: np.ndarray
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """label: int32 (n,), -1 for noise. distance: float32 (n,), to the centre of the row's own cluster."""
+
+    label: np.ndarray
+    distance: np.ndarray
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """of: int64 (n,), the row that row i repeats, or i itself where it is kept. similarity: float32 (n,), 1 where equal."""
+
+    of: np.ndarray
+    similarity: np.ndarray

@@ -1,0 +1,527 @@
+"""The stages of a recipe: the plan, and one function a kind. Each takes a Job and writes kept/ and removed/ into its folder.
+
+Tables go through shard by shard; only what a method must see whole (texts for dedup, vectors and a few columns for
+selection) is held in memory.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate import columns, methods, store, table
+from curate.draws import draw
+from curate.errors import DataError
+from curate.files import read_json, write_json
+from curate.methods import Method
+from curate.pool import Pool
+from curate.progress import bar, track
+from curate.recipe import Recipe, Source, Step
+from curate.runner import Job, Stage, key_of
+
+_HERE = Path(__file__).resolve().parent
+_HEAVY = (columns.MESSAGES, columns.FIELDS, columns.EXTRA)  # columns that no selector reads
+BASE_REASON = "base: set aside to pretrain the tiny base model"
+HOLDOUT_REASON = "holdout: set aside for evaluation"
+
+
+def plan(recipe: Recipe) -> tuple[Stage, ...]:
+    """All stages of a recipe, with their keys. Reads the sources' bytes (to hash them), computes nothing."""
+    stages: list[Stage] = []
+    seen: dict[tuple[str, str], int] = {}
+
+    def add(name: str, kind: str, method: str, options: dict[str, Any], compute: Any, code: list[Path], **parts: Any) -> None:
+        tabular = kind not in ("release", "model", "study")
+        title = f"{sum(stage.tabular for stage in stages):02d}-{name}" if tabular else name
+        parent = next((stage for stage in reversed(stages) if stage.tabular), None)
+        seed = _seed(recipe.seed, kind, method, seen)
+        source, versions = methods.source_and_versions(code)
+        key = key_of(parent, kind=kind, method=method, options=options, seed=seed, source=source, versions=versions, **parts)
+        stages.append(Stage(title, name, kind, method, options, seed, key, source, versions, parent, compute))
+
+    sources = [
+        {"name": source.name, "kind": source.method.name, **source.options, "content": _fingerprint(source, recipe)}
+        for source in recipe.sources
+    ]
+    load_code = [_HERE / "load/records.py", *(source.method.path for source in recipe.sources)]
+    add("load", "load", "load", {}, _load, load_code, sources=sources, sets=_set_hashes(recipe, "record_hash"))
+    if recipe.holdout:
+        add("holdout", "holdout", "holdout", recipe.holdout, _holdout, [_HERE / "holdout.py"])
+    for step in recipe.steps:
+        options = step.options if step.text is None else {**step.options, "text": step.text}
+        compute = _step(step)
+        code = [step.method.path, *([_HERE / "store.py"] if step.kind == "embed" else [])]
+        add(step.name, step.kind, step.method.name, options, compute, code, where=step.where)
+    first_select = next((stage for stage in stages if stage.kind == "select"), None)
+    if recipe.mix:
+        add("mix", "mix", recipe.mix[0], recipe.mix[1], _mix, [_HERE / "mix.py"])
+    sets = _set_hashes(recipe, "source_hash")
+    if recipe.render is not None or recipe.train or recipe.study or recipe.release is not None:
+        add("render", "render", "templates", recipe.render or {"templates": "one"}, _render, [_HERE / "render/rows.py"], sets=sets)
+    if recipe.release is not None:
+        add("release", "release", "card", recipe.release, _release, [_HERE / "card.py"], recipe=recipe.resolved, sets=_layout_hashes())
+    train_code = [_HERE.parent / "train" / name for name in ("run.py", "tiny.py")]
+    if recipe.train:
+        chosen = [_HERE.parent / f"train/{kind}/{name}.py" for kind, name in _chosen(recipe.train)]
+        add("model", "model", "train", recipe.train, _train, [*train_code, *chosen], model=_model_content(recipe))
+        if recipe.study is not None:
+            assert first_select is not None
+            arms = {arm: {method.name: options} for arm, (method, options) in recipe.arms.items()}
+            options = {"arms": arms, **recipe.study, "train": recipe.train, "render": recipe.render or {"templates": "one"}}
+            code = [
+                *train_code,
+                *chosen,
+                *(method.path for method, _ in recipe.arms.values()),
+                *sorted((_HERE.parent / "train/study").glob("*.py")),
+                *sorted((_HERE.parent / "train/scoring").glob("*.py")),
+            ]
+            pool = first_select.parent.key if first_select.parent else None
+            add("study", "study", "study", options, _study, code, pool=pool, sets=sets, model=_model_content(recipe), name=recipe.name)
+    return tuple(stages)
+
+
+def _seed(seed: int, kind: str, method: str, seen: dict[tuple[str, str], int]) -> int:
+    """The recipe's seed; a method that is used again gets one of its own, so that two random steps do not draw alike."""
+    nth = seen[kind, method] = seen.get((kind, method), -1) + 1
+    return seed if nth == 0 else draw(seed, f"step.{kind}.{method}", str(nth)) % 2**31
+
+
+def _fingerprint(source: Source, recipe: Recipe) -> dict[str, Any]:
+    from curate.load import records
+
+    return records.fingerprint(source.method.name, {**source.options, "name": source.name}, base=recipe.data)
+
+
+def _set_hashes(recipe: Recipe, which: str) -> dict[str, str]:
+    """The template sets that the recipe's sources may use, with a hash of each: a changed template reruns what reads it."""
+    from curate.render import template
+
+    names: set[str] = set()
+    for source in recipe.sources:
+        shape = source.options.get("as")
+        if source.options.get("template"):
+            names.add(str(source.options["template"]))
+        elif shape:
+            names.add(f"pools/{shape}")
+        elif source.method.name == "docstrings":
+            names.add("pools/docstrings")
+        else:
+            names |= {name for name in template.names() if name.startswith("pools/")}
+    return {name: getattr(template.load_set(name, recipe.base), which) for name in sorted(names)}
+
+
+def _layout_hashes() -> dict[str, str]:
+    from curate.files import sha256
+    from curate.paths import library
+
+    return {path.name: sha256(path) for path in sorted((library("templates") / "card").glob("*"))}
+
+
+def _chosen(train: dict[str, Any]) -> list[tuple[str, str]]:
+    return [("tuning", next(iter(train["tuning"]))), ("objectives", next(iter(train["objective"])))]
+
+
+def _model_content(recipe: Recipe) -> dict[str, Any]:
+    """A local model's files, by size and time of change; a Hub id is its own name."""
+    model = (recipe.train or {}).get("model")
+    folder = recipe.base / str(model)
+    if isinstance(model, str) and folder.is_dir():
+        return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.iterdir()) if path.is_file()}
+    return {}
+
+
+# --- tables through a stage ------------------------------------------------------------------------------------------
+
+
+def _split(job: Job, reasons: Callable[[pl.DataFrame, int], pl.Series], extra: Callable[[int, int], dict[str, pl.Series]] | None = None) -> None:
+    """Every shard of the parent into kept and removed, by a reason a row (null keeps). Shards already there are not
+    done again. extra(start, rows): further columns of the removed rows."""
+    start = 0
+    for number, path in enumerate(track(table.shards(job.parent / "kept"), f"{job.stage.name}: shards")):
+        rows = pl.scan_parquet(path).select(pl.len()).collect().item()
+        name = f"part-{number:05d}.parquet"
+        if not all((job.folder / side / name).is_file() for side in ("removed", "kept")):
+            part = pl.read_parquet(path)
+            reason = reasons(part, start).alias(columns.REASON)
+            gone = part.with_columns(pl.lit(job.stage.title).alias(columns.STAGE), reason)
+            if extra:
+                gone = gone.with_columns(**extra(start, part.height))
+            table.write_shard(job.folder / "removed", number, gone.filter(pl.col(columns.REASON).is_not_null()))
+            table.write_shard(job.folder / "kept", number, part.filter(reason.is_null()))
+        start += rows
+
+
+def _where(part: pl.DataFrame, where: dict[str, list[str]]) -> pl.Series:
+    """Which rows a step may touch."""
+    mask = pl.lit(True)
+    for column, values in where.items():
+        mask = mask & pl.col(column).is_in(values)
+    return part.select(mask.fill_null(False).alias("where")).to_series() if where else pl.repeat(True, part.height, eager=True)
+
+
+def _link_kept(job: Job) -> None:
+    """The parent's kept shards, as they are: a hard link costs nothing."""
+    (job.folder / "kept").mkdir(parents=True, exist_ok=True)
+    for path in table.shards(job.parent / "kept"):
+        target = job.folder / "kept" / path.name
+        if not target.exists():
+            try:
+                os.link(path, target)
+            except OSError:
+                with open(path, "rb") as source:
+                    from curate.files import write_bytes
+
+                    write_bytes(target, source.read())
+
+
+def _light(folder: Path) -> pl.DataFrame:
+    """A whole table without the columns that are only carried along."""
+    parts = table.shards(folder / "kept")
+    frames = [pl.read_parquet(p, columns=[c for c in pl.read_parquet_schema(p) if c not in _HEAVY]) for p in parts]
+    return pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=table.LOAD_SCHEMA)
+
+
+def _vectors(job: Job, ids: pl.Series) -> np.ndarray | None:
+    """The vectors of rows, in their order: the memory map itself where nothing was removed since the embedding."""
+    embedded = job.before(job.stage, "embed")
+    if embedded is None:
+        return None
+    vectors = np.load(job.work / embedded.title / "vectors.npy", mmap_mode="r")
+    known = pl.concat([pl.read_parquet(part, columns=[columns.ID]) for part in table.shards(job.work / embedded.title / "kept")])
+    known_ids = known[columns.ID]
+    if known_ids.len() == ids.len() and bool((known_ids == ids).all()):
+        return vectors
+    at = pl.DataFrame({columns.ID: ids}).join(known.with_row_index("at"), on=columns.ID, how="left", maintain_order="left")["at"]
+    return np.asarray(vectors[at.to_numpy()])
+
+
+# --- load, holdout ---------------------------------------------------------------------------------------------------
+
+
+def _load(job: Job) -> dict[str, Any]:
+    """Source by source; a source that is whole (its facts are written) is not read again."""
+    facts = []
+    for number, source in enumerate(job.recipe.sources):
+        marker = job.folder / "sources" / f"{number:03d}.json"
+        if not marker.is_file():
+            write_json(marker, _load_source(job, number, source))
+        facts.append(read_json(marker))
+    for side in ("kept", "removed"):
+        (job.folder / side).mkdir(exist_ok=True)
+        if not table.shards(job.folder / side):
+            table.write_shard(job.folder / side, 0, pl.DataFrame(schema=table.LOAD_SCHEMA if side == "kept" else table.REMOVED_SCHEMA))
+    if not any(source["rows"] for source in facts):
+        raise DataError("load: no source gave a single record; see the reasons above each removed row with `tamis show WORK --removed`")
+    return {"sources": facts}
+
+
+def _load_source(job: Job, number: int, source: Source) -> dict[str, Any]:
+    from curate.load import records
+
+    rows = removed = 0
+    licenses: set[str] = set()
+    with bar(None, f"load: {source.name}") as advance:
+        chunks = records.records(
+            source.method.name,
+            {**source.options, "name": source.name},
+            base=job.recipe.data,
+            seed=job.stage.seed,
+            templates=job.recipe.base,
+            workers=job.workers,
+        )
+        for chunk, (kept, gone) in enumerate(chunks):
+            gone = gone.with_columns(pl.lit(job.stage.title).alias(columns.STAGE))
+            table.write_shard(job.folder / "kept", number * 10_000 + chunk, kept)
+            if gone.height:
+                table.write_shard(job.folder / "removed", number * 10_000 + chunk, gone)
+            rows, removed = rows + kept.height, removed + gone.height
+            licenses |= set(kept[columns.LICENSE].drop_nulls().unique())
+            advance(kept.height)
+    return {
+        "name": source.name,
+        "kind": source.method.name,
+        "options": source.options,
+        "rows": rows,
+        "removed": removed,
+        "license": sorted(licenses),
+        "content": _fingerprint(source, job.recipe),
+    }
+
+
+def _holdout(job: Job) -> dict[str, Any]:
+    from curate.holdout import hold_out
+
+    options = dict(job.stage.options)
+    base_share = options.pop("base")
+    whole = _light(job.parent)
+    aside = hold_out(whole, seed=job.stage.seed, **options)
+    reason = np.where(aside, HOLDOUT_REASON, "")
+    if base_share:
+        rest = np.flatnonzero(~aside)
+        base = hold_out(whole[rest.tolist()], fraction=base_share, seed=draw(job.stage.seed, "holdout", "base") % 2**31)
+        reason = reason.astype(object)
+        reason[rest[base]] = BASE_REASON
+    reasons = pl.Series(columns.REASON, [text or None for text in reason.tolist()], dtype=pl.String)
+    _split(job, lambda part, start: reasons.slice(start, part.height))
+    return {"held_out": int(aside.sum()), "base": int((reasons == BASE_REASON).sum())}
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+def _step(step: Step) -> Callable[[Job], dict[str, Any]]:
+    by_kind = {"filter": _filter, "dedup": _dedup, "embed": _embed, "cluster": _cluster, "select": _select}
+    return lambda job: by_kind[step.kind](job, step)
+
+
+def _filter(job: Job, step: Step) -> dict[str, Any]:
+    reject, call = step.method.function(), step.method.call_options(step.options, seed=job.stage.seed)
+
+    def reasons(part: pl.DataFrame, _start: int) -> pl.Series:
+        detail = reject(table.text_of(part, step.text or "record"), **call)
+        named = pl.select(pl.lit(f"{step.method.name}: ") + detail).to_series()
+        return pl.select(pl.when(_where(part, step.where)).then(named).otherwise(None)).to_series().cast(pl.String)
+
+    _split(job, reasons)
+    return {}
+
+
+def _dedup(job: Job, step: Step) -> dict[str, Any]:
+    whole = _light(job.parent)
+    touched = np.flatnonzero(_where(whole, step.where).to_numpy())
+    part = whole[touched.tolist()]
+    call = step.method.call_options(step.options, seed=job.stage.seed)
+    found = step.method.function()(table.text_of(part, step.text or "record"), **call)
+    of = np.arange(whole.height)
+    of[touched] = touched[found.of]
+    similarity = np.ones(whole.height, np.float32)
+    similarity[touched] = found.similarity
+    repeated = pl.Series("repeated", of != np.arange(whole.height))
+    first = whole[columns.ID].gather(of.tolist())
+    reason = pl.select(pl.when(repeated).then(pl.lit(f"{step.method.name}: repeats another row")).otherwise(None)).to_series()
+    _split(
+        job,
+        lambda part, start: reason.slice(start, part.height),
+        lambda start, rows: {
+            columns.DUPLICATE_OF: first.slice(start, rows),
+            columns.SIMILARITY: pl.Series(similarity[start : start + rows]),
+        },
+    )
+    return {"groups": int(np.unique(of[of != np.arange(len(of))]).size)}
+
+
+def _embed(job: Job, step: Step) -> dict[str, Any]:
+    texts = pl.concat(
+        [table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), step.text or "prompt") for p in table.shards(job.parent / "kept")]
+    )
+    facts = store.vectors(texts, step.method, step.options, job.folder / "vectors.npy", seed=job.stage.seed)
+    facts.pop("embedded_now")  # how much of it the store already knew is no property of the output
+    _link_kept(job)
+    return {**facts, "text": step.text}
+
+
+def _cluster(job: Job, step: Step) -> dict[str, Any]:
+    ids = pl.concat([pl.read_parquet(p, columns=[columns.ID]) for p in table.shards(job.parent / "kept")])[columns.ID]
+    vectors = _vectors(job, ids)
+    assert vectors is not None, "the recipe check lets no cluster step through without an embed step"
+    found = step.method.function()(vectors, **step.method.call_options(step.options, seed=job.stage.seed))
+    name = step.name
+    start = 0
+    for number, path in enumerate(table.shards(job.parent / "kept")):
+        part = pl.read_parquet(path)
+        label = pl.Series(name, found.label[start : start + part.height], dtype=pl.Int32)
+        distance = pl.Series(f"{name}_distance", found.distance[start : start + part.height], dtype=pl.Float32)
+        table.write_shard(job.folder / "kept", number, part.with_columns(label, distance))
+        start += part.height
+    sizes = np.bincount(found.label[found.label >= 0])
+    return {"clusters": int((sizes > 0).sum()), "largest": int(sizes.max(initial=0)), "noise": int((found.label < 0).sum())}
+
+
+def _select(job: Job, step: Step) -> dict[str, Any]:
+    whole = _light(job.parent)
+    touched = np.flatnonzero(_where(whole, step.where).to_numpy())
+    options = dict(step.options)
+    budget = options.pop("budget")
+    uses_vectors = ".need_vectors(" in step.method.path.read_text("utf-8")
+    vectors = _vectors(job, whole[columns.ID]) if uses_vectors else None
+    pool = Pool(whole, vectors) if touched.size == whole.height else Pool(whole, vectors).take(touched)
+    picks = pick(step.method, pool, budget, options, job.stage.seed)
+    index = touched[picks.index]
+    rank = np.full(whole.height, -1, np.int64)
+    rank[index] = np.arange(len(index))
+    gain = np.full(whole.height, np.nan, np.float32)
+    gain[index] = picks.gain
+    left = np.zeros(whole.height, bool)
+    left[touched] = True
+    left[index] = False
+    reason = pl.select(pl.when(pl.Series(left)).then(pl.lit("not selected")).otherwise(None)).to_series().cast(pl.String)
+    _split(job, lambda part, start: reason.slice(start, part.height))
+    ranks = pl.DataFrame(
+        {
+            columns.ID: whole[columns.ID],
+            columns.RANK: pl.Series(rank, dtype=pl.Int32),
+            columns.GAIN: pl.Series(gain, dtype=pl.Float32).fill_nan(None),
+        }
+    ).with_columns(pl.when(pl.col(columns.RANK) >= 0).then(pl.col(columns.RANK)).alias(columns.RANK))
+    kept = table.read(job.folder / "kept")
+    kept = kept.drop(columns.RANK, columns.GAIN, strict=False).join(ranks, on=columns.ID, how="left", maintain_order="left")
+    for path in table.shards(job.folder / "kept"):
+        path.unlink()  # the manifest is not written yet: a crash here starts the stage again
+    table.write(job.folder / "kept", kept.sort(columns.RANK, nulls_last=True, maintain_order=True))
+    return {"budget": budget, "pool": int(touched.size)}
+
+
+def pick(method: Method, pool: Pool, budget: int, options: dict[str, Any], seed: int) -> Any:
+    """Calls a selector and holds it to its contract: the budget fits the pool, exactly that many distinct rows come back."""
+    if not 0 <= budget <= len(pool):
+        raise DataError(
+            f"select {method.name}: the budget of {budget:,} is larger than the pool of {len(pool):,} rows; "
+            f"ask for at most {len(pool):,}, or filter less"
+        )
+    picks = method.function()(pool, budget, **method.call_options(options, seed=seed))
+    if len(picks.index) != budget or len(set(picks.index.tolist())) != budget:
+        raise DataError(f"select {method.name} gave {len(set(picks.index.tolist())):,} rows for a budget of {budget:,}; this is a defect of {method.path}")
+    return picks
+
+
+# --- mix, render, release --------------------------------------------------------------------------------------------
+
+
+def _mix(job: Job) -> dict[str, Any]:
+    from curate import mix
+
+    whole = table.read(job.parent / "kept")
+    counts = {str(k): int(v) for k, v in sorted(whole[columns.SOURCE].value_counts().iter_rows())}
+    quotas = getattr(mix, job.stage.method)(counts, **job.stage.options)
+    kept, gone = mix.apply(whole, quotas, job.stage.seed)
+    table.write(job.folder / "kept", kept)
+    table.write(job.folder / "removed", gone.with_columns(pl.lit(job.stage.title).alias(columns.STAGE)))
+    return {"quotas": quotas, "available": counts}
+
+
+def _render(job: Job) -> dict[str, Any]:
+    parts = table.shards(job.parent / "kept")
+    work = [(number, path) for number, path in enumerate(parts) if not (job.folder / "kept" / path.name).is_file()]
+    arguments = [(path, job.folder, number, job.stage.options["templates"], job.stage.seed, job.recipe.base, job.stage.title) for number, path in work]
+    for _ in track(_map(_render_shard, arguments, job.workers), "render: shards", total=len(arguments)):
+        pass
+    counts: dict[str, int] = {}
+    for part in table.shards(job.folder / "kept"):
+        for name, count in pl.read_parquet(part, columns=[columns.TEMPLATE])[columns.TEMPLATE].value_counts().iter_rows():
+            counts[name] = counts.get(name, 0) + count
+    return {"templates": dict(sorted(counts.items()))}
+
+
+def _render_shard(path: Path, folder: Path, number: int, templates: str, seed: int, base: Path, title: str) -> int:
+    from curate.render.rows import render_rows
+
+    kept, gone = render_rows(pl.read_parquet(path), templates=templates, seed=seed, base=base)
+    table.write_shard(folder / "removed", number, gone.with_columns(pl.lit(title).alias(columns.STAGE)))
+    table.write_shard(folder / "kept", number, kept)
+    return kept.height
+
+
+def _map(function: Callable[..., Any], arguments: list[tuple[Any, ...]], workers: int) -> Iterable[Any]:
+    """In order; in processes where there is more than one worker and more than one thing to do."""
+    if workers < 2 or len(arguments) < 2:
+        for one in arguments:
+            yield function(*one)
+        return
+    with ProcessPoolExecutor(min(workers, len(arguments)), mp_context=get_context("spawn")) as pool:
+        yield from pool.map(function, *zip(*arguments, strict=True))
+
+
+def _release(job: Job) -> dict[str, Any]:
+    from curate.card import release
+
+    manifests = [read_json(job.work / stage.title / "manifest.json") for stage in job.stages if stage.tabular]
+    return release(job.folder, table.read(job.parent / "kept"), recipe=job.recipe.resolved, manifests=manifests, **job.stage.options)
+
+
+# --- train, study ----------------------------------------------------------------------------------------------------
+
+
+def _train(job: Job) -> dict[str, Any]:
+    from train.run import train
+
+    rows = job.folder / "rows.parquet"
+    _write_rows(rows, table.read(job.parent / "kept"))
+    options = {**job.stage.options, "model": _model_path(job)}
+    facts = train(rows, job.folder, base_texts=_base_texts(job), seed=job.stage.seed, **options)
+    return facts
+
+
+def _model_path(job: Job) -> str:
+    model = job.stage.options.get("model") or job.stage.options["train"]["model"]
+    local = job.recipe.base / str(model)
+    return str(local) if local.is_dir() else str(model)
+
+
+def _base_texts(job: Job) -> list[str] | None:
+    """The text that `model: tiny` is pretrained on: the share that the holdout set aside for it, in the order of ids."""
+    stage = job.before(job.stage, "holdout")
+    if stage is None or not stage.options.get("base"):
+        return None
+    gone = table.read(job.work / stage.title / "removed").filter(pl.col(columns.REASON) == BASE_REASON).sort(columns.ID)
+    return table.text_of(gone, "record").to_list()
+
+
+def _write_rows(path: Path, rendered: pl.DataFrame) -> None:
+    from curate.files import whole
+
+    wanted = [c for c in (columns.ID, columns.MESSAGES, columns.TASK, columns.SOURCE, columns.REPEAT) if c in rendered.columns]
+    with whole(path) as temporary:
+        rendered.select(wanted).write_parquet(temporary, compression="zstd", statistics=False)
+
+
+def _study(job: Job) -> dict[str, Any]:
+    """Draws, arms and subsets are chosen here; training, measuring and the report are the trainer's."""
+    from curate.arms import write_subsets
+    from curate.render.rows import render_rows
+    from train.study.run import study
+
+    select = next(stage for stage in job.stages if stage.kind == "select")
+    assert select.parent is not None
+    options = dict(job.stage.options)
+    render, training = options.pop("render"), options.pop("train")
+    options.pop("arms")
+    pool_table = _light(job.work / select.parent.title)
+    embedded = job.before(select, "embed")
+    vectors = _vectors(_as(job, select), pool_table[columns.ID]) if embedded else None
+    used = write_subsets(
+        job.folder / "subsets", Pool(pool_table, vectors), job.recipe.arms, options["budgets"], options["draws"], job.stage.seed
+    )
+    kept = table.read(job.work / select.parent.title / "kept").filter(pl.col(columns.ID).is_in(list(used)))
+    holdout = job.before(job.stage, "holdout")
+    assert holdout is not None, "the recipe check lets no study through without a holdout"
+    aside = table.read(job.work / holdout.title / "removed").filter(pl.col(columns.REASON) == HOLDOUT_REASON)
+    paths = {}
+    for name, rows in (("rows", kept), ("holdout", aside)):
+        rendered, _ = render_rows(rows, templates="one" if render["templates"] == "all" else render["templates"], seed=job.stage.seed, base=job.recipe.base)
+        paths[name] = job.folder / f"{name}.parquet"
+        _write_rows(paths[name], rendered)
+    return study(
+        job.folder,
+        rows_path=paths["rows"],
+        holdout_path=paths["holdout"],
+        train={**training, "model": _model_path(job)},
+        base_texts=_base_texts(job),
+        arms=list(job.recipe.arms),
+        name=job.recipe.name,
+        seed=job.stage.seed,
+        workers=job.workers,
+        **options,
+    )
+
+
+def _as(job: Job, stage: Stage) -> Job:
+    return Job(stage, job.folder, job.work, job.recipe, job.stages, job.workers)
+
+

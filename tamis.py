@@ -1,0 +1,82 @@
+"""Tamis: the finest sieve for instruction data. What users import.
+
+    import tamis
+    tamis.run("recipe.yaml")                                     # all that a recipe holds
+    pool = tamis.pool(table, vectors)                            # a polars table with an `id`, and optionally vectors
+    picks = tamis.select(pool, "facility_location", budget=1000)
+    table[picks.index.tolist()]
+
+Nothing heavy is imported until a function needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from curate.errors import TamisError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import polars as pl
+
+    from curate.pool import Picks, Pool
+    from curate.runner import Outcome
+
+__version__ = "0.1.0"
+__all__ = ["TamisError", "load", "pool", "run", "select"]
+
+
+def run(
+    recipe: str | Path, *, work: str | Path | None = None, sets: dict[str, Any] | None = None, until: str | None = None, workers: int = 1
+) -> Outcome:
+    """Runs a recipe, as `tamis run` does. sets: overrides, as {"select.budget": 500}. Returns what was done and the funnel.
+
+    Raises TamisError with one sentence (RecipeError holds every problem of the file).
+    """
+    import json
+
+    from curate import recipe as recipes
+    from curate import runner
+
+    found = recipes.read(recipe, [f"{key}={json.dumps(value, default=str)}" for key, value in (sets or {}).items()])
+    return runner.run(found, Path(work) if work else Path("work") / found.name, until=until, workers=workers)
+
+
+def load(work: str | Path, stage: str | None = None, *, removed: bool = False) -> pl.DataFrame:
+    """The table of a stage in a work folder (the last one if not named), or the rows that it removed."""
+    from curate import runner, table
+
+    work = Path(work)
+    titles = [title for title in runner.titles(work) if title[:2].isdigit()]
+    title = next((t for t in titles if stage in (t, t.partition("-")[2])), None) if stage else titles[-1]
+    if title is None:
+        raise TamisError(f"{work} has no stage '{stage}'; it has {', '.join(titles)}")
+    return table.read(work / title / ("removed" if removed else "kept"))
+
+
+def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:
+    """Rows to choose from: a table with a column `id` of distinct texts, n rows, and float32 vectors (n, d) if the
+    selector needs them."""
+    from curate.pool import Pool
+
+    return Pool(table, vectors)
+
+
+def select(pool: Pool, method: str = "facility_location", *, budget: int, seed: int = 0, **options: Any) -> Picks:
+    """Chooses `budget` rows of a pool. Returns Picks(index, gain) in the order of picking: every prefix is the smaller subset.
+
+    method: a file name in curate/select (`tamis methods select` lists them). Raises MethodError for an unknown method or
+    option, DataError for a budget larger than the pool, ContractError where vectors or a column are missing.
+    """
+    from curate import methods
+    from curate.errors import MethodError
+    from curate.stages import pick
+
+    found = methods.find("select", method)
+    words = {parameter.word: parameter for parameter in found.parameters if parameter.word != "budget"}
+    for word in options:
+        if word not in words:
+            takes = ", ".join(map(str, words.values())) or "no options"
+            raise MethodError(f"select {method} has no option '{word}'{methods.nearest(word, words)}; it takes {takes}")
+    return pick(found, pool, budget, options, seed)
