@@ -28,7 +28,12 @@ __all__ = ["TamisError", "load", "pool", "run", "select"]
 
 
 def run(
-    recipe: str | Path, *, work: str | Path | None = None, sets: dict[str, Any] | None = None, until: str | None = None, workers: int = 1
+    recipe: str | Path,
+    *,
+    work: str | Path | None = None,
+    sets: dict[str, Any] | None = None,
+    until: str | None = None,
+    workers: int = 1,
 ) -> Outcome:
     """Runs a recipe, as `tamis run` does. sets: overrides, as {"select.budget": 500}. Returns what was done and the funnel.
 

@@ -30,7 +30,12 @@ def drawn(ids: list[str], number: int, seed: int) -> np.ndarray:
 
 
 def write_subsets(
-    folder: Path, pool: Pool, arms: dict[str, tuple[Method, dict[str, Any]]], budgets: list[int], n_draws: int, seed: int
+    folder: Path,
+    pool: Pool,
+    arms: dict[str, tuple[Method, dict[str, Any]]],
+    budgets: list[int],
+    n_draws: int,
+    seed: int,
 ) -> set[str]:
     """Writes ``folder/<arm>/<draw>.parquet`` (id, rank i32, gain f32) for every arm and draw; returns all ids used.
 

@@ -25,7 +25,10 @@ templates_app = typer.Typer(no_args_is_help=True, help="The template library: li
 app.add_typer(templates_app, name="templates")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-Sets = Annotated[list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Override an option, as seed=1 or select.budget=500.")]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Override an option, as seed=1 or select.budget=500."),
+]
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe (YAML).")]
 WorkPath = Annotated[Path, typer.Argument(metavar="WORK", help="A work folder.")]
 
@@ -41,15 +44,19 @@ def _options(
 @app.command()
 def run(
     recipe: RecipePath,
-    work: Annotated[Path | None, typer.Option(help="Where everything is written; work/<recipe's name> if not given.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Where everything is written; work/<recipe's name> if not given.")
+    ] = None,
     sets: Sets = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; the output is the same for any number.")] = os.cpu_count() or 1,
+    workers: Annotated[int, typer.Option(help="Processes; the output is the same for any number.")] = os.cpu_count()
+    or 1,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and what is cached.")] = False,
     as_json: Json = False,
 ) -> None:
     """Run all that a recipe holds. What is unchanged is not run again; a killed run is taken up where it was."""
-    from curate import progress, recipe as recipes, runner, stages
+    from curate import progress, runner, stages
+    from curate import recipe as recipes
 
     found = recipes.read(recipe, sets)
     work = work or Path("work") / found.name
@@ -58,12 +65,17 @@ def run(
             {"stage": s.title, "method": s.method, "options": _short(s.options), "state": runner.state(work, s)}
             for s in stages.plan(found)
         ]
-        return _print(rows, as_json, title=f"{found.name}: what `tamis run` would do in {work}")
+        _print(rows, as_json, title=f"{found.name}: what `tamis run` would do in {work}")
+        return
     with progress.shown():
         outcome = runner.run(found, work, until=until, workers=workers, on_stage=progress.say)
     _funnel(outcome.funnel, as_json)
     if not as_json:
-        _say(f"Nothing to do: all {len(outcome.cached)} stages are cached in {work}." if not outcome.done else f"{outcome}.")
+        _say(
+            f"Nothing to do: all {len(outcome.cached)} stages are cached in {work}."
+            if not outcome.done
+            else f"{outcome}."
+        )
         for name, path in _products(work):
             _say(f"  {name:<8} {path}")
 
@@ -72,7 +84,9 @@ def run(
 def show(
     work: WorkPath,
     stage: Annotated[str | None, typer.Option(help="Stage folder or name; the last table if not given.")] = None,
-    removed: Annotated[bool, typer.Option("--removed", help="Rows that left at this stage (at any stage, without --stage).")] = False,
+    removed: Annotated[
+        bool, typer.Option("--removed", help="Rows that left at this stage (at any stage, without --stage).")
+    ] = False,
     reason: Annotated[str | None, typer.Option(help="Only removed rows whose reason holds this text.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="Everything that happened to one row.")] = None,
     limit: Annotated[int, typer.Option(help="How many rows.")] = 10,
@@ -81,7 +95,10 @@ def show(
     """Look at rows: kept or removed, at any stage, or one row through all of them."""
     from curate import show as showing
 
-    _print(showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit), as_json)
+    _print(
+        showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit),
+        as_json,
+    )
 
 
 @app.command()
@@ -94,14 +111,18 @@ def funnel(work: WorkPath, as_json: Json = False) -> None:
 
 @app.command()
 def methods(
-    kind: Annotated[str | None, typer.Argument(help="load, filter, dedup, embed, cluster, select, tuning, objectives")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="load, filter, dedup, embed, cluster, select, tuning, objectives")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Every method with its options and the first line of its documentation."""
     from curate import methods as found
 
     if kind is not None and kind not in found.KINDS:
-        raise RequestError(f"there is no kind '{kind}'{found.nearest(kind, found.KINDS)}; the kinds are {', '.join(found.KINDS)}")
+        raise RequestError(
+            f"there is no kind '{kind}'{found.nearest(kind, found.KINDS)}; the kinds are {', '.join(found.KINDS)}"
+        )
     rows = [
         {"kind": each, "name": method.name, "options": ", ".join(map(str, method.parameters)), "what": method.summary}
         for each in ([kind] if kind else found.KINDS)
@@ -119,7 +140,10 @@ def templates_ls(as_json: Json = False) -> None:
 
 
 @templates_app.command("show")
-def templates_show(name: Annotated[str, typer.Argument(help="As pools/alpaca or flan/sentiment/sst2, or a file.")], as_json: Json = False) -> None:
+def templates_show(
+    name: Annotated[str, typer.Argument(help="As pools/alpaca or flan/sentiment/sst2, or a file.")],
+    as_json: Json = False,
+) -> None:
     """The templates of a set, each rendered on the set's own example."""
     from curate.render import check
 
@@ -135,7 +159,10 @@ def templates_show(name: Annotated[str, typer.Argument(help="As pools/alpaca or 
 
 @templates_app.command("check")
 def templates_check(
-    paths: Annotated[list[str] | None, typer.Argument(metavar="[NAME|PATH]...", help="Sets to check; the whole library if not given.")] = None,
+    paths: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME|PATH]...", help="Sets to check; the whole library if not given."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for mistakes in templates. Exit code 1 if there is one."""
@@ -197,7 +224,9 @@ def card(work: WorkPath) -> None:
 
 
 @app.command()
-def verify(folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release folder.")], as_json: Json = False) -> None:
+def verify(
+    folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release folder.")], as_json: Json = False
+) -> None:
     """Check a release offline: metadata, splits, counts, file hashes. Exit code 1 if something is wrong."""
     from curate import card
 
@@ -208,7 +237,10 @@ def verify(folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="A rel
 
 
 @app.command()
-def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached features and tiny models.")] = False, as_json: Json = False) -> None:
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete all cached features and tiny models.")] = False,
+    as_json: Json = False,
+) -> None:
     """What the shared cache holds (vectors, tiny base models), and how large it is."""
     import shutil
 
@@ -220,7 +252,12 @@ def cache(clear: Annotated[bool, typer.Option("--clear", help="Delete all cached
         rows.append({"kind": folder.parent.name, "name": folder.name, "MB": round(size / 1e6, 1)})
         if clear:
             shutil.rmtree(folder)
-    _print(rows, as_json, title=f"{'Deleted from' if clear else 'In'} {cache_folder()}", empty=f"{cache_folder()} is empty.")
+    _print(
+        rows,
+        as_json,
+        title=f"{'Deleted from' if clear else 'In'} {cache_folder()}",
+        empty=f"{cache_folder()} is empty.",
+    )
 
 
 @app.command()
@@ -252,7 +289,12 @@ def demo(
 
 
 def _products(work: Path) -> list[tuple[str, Path]]:
-    places = (("card", "release/README.md"), ("data", "release/data"), ("model", "model/model"), ("report", "study/report.html"))
+    places = (
+        ("card", "release/README.md"),
+        ("data", "release/data"),
+        ("model", "model/model"),
+        ("report", "study/report.html"),
+    )
     return [(name, work / path) for name, path in places if (work / path).exists()]
 
 
@@ -277,7 +319,12 @@ def _funnel(rows: list[dict[str, Any]], as_json: bool) -> None:
 
 
 def _print(
-    rows: list[dict[str, Any]], as_json: bool, *, title: str | None = None, empty: str = "Nothing.", right: tuple[str, ...] = ()
+    rows: list[dict[str, Any]],
+    as_json: bool,
+    *,
+    title: str | None = None,
+    empty: str = "Nothing.",
+    right: tuple[str, ...] = (),
 ) -> None:
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, indent=2, default=str))

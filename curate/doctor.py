@@ -32,10 +32,22 @@ def report() -> list[dict[str, Any]]:
             except importlib.metadata.PackageNotFoundError:
                 rows.append({"what": name, "found": "missing", "remark": f"pip install 'tamis[{extra}]'"})
     flags = _cpu_flags()
-    rows.append({"what": "native bf16", "found": ", ".join(sorted(flags & {"avx512_bf16", "amx_bf16"})) or "no", "remark": "embedding runs in bf16 where there is one"})
+    rows.append(
+        {
+            "what": "native bf16",
+            "found": ", ".join(sorted(flags & {"avx512_bf16", "amx_bf16"})) or "no",
+            "remark": "embedding runs in bf16 where there is one",
+        }
+    )
     rows.append({"what": "GPU", "found": _gpu(), "remark": ""})
     free = shutil.disk_usage(cache_folder().parent if cache_folder().parent.exists() else Path.home()).free
-    rows.append({"what": "cache", "found": str(cache_folder()), "remark": f"{free / 1e9:.0f} GB free; set TAMIS_CACHE to move it"})
+    rows.append(
+        {
+            "what": "cache",
+            "found": str(cache_folder()),
+            "remark": f"{free / 1e9:.0f} GB free; set TAMIS_CACHE to move it",
+        }
+    )
     return rows
 
 

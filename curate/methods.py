@@ -96,7 +96,9 @@ def find(kind: str, name: str, base: Path | None = None) -> Method:
     """The method ``name`` of ``kind``, or MethodError with the nearest name. base: the recipe's folder."""
     methods = all_of(kind, base)
     if name not in methods:
-        raise MethodError(f"unknown {kind} method '{name}'{nearest(name, methods)}; there are: {', '.join(sorted(methods))}")
+        raise MethodError(
+            f"unknown {kind} method '{name}'{nearest(name, methods)}; there are: {', '.join(sorted(methods))}"
+        )
     return methods[name]
 
 
@@ -130,7 +132,9 @@ def _read(kind: str, name: str, path: Path, module: str, _changed: int) -> Metho
     try:
         tree = ast.parse(path.read_text("utf-8"))
     except SyntaxError as error:
-        raise MethodError(f"{path}:{error.lineno}: the {kind} method '{name}' is not valid Python: {error.msg}") from error
+        raise MethodError(
+            f"{path}:{error.lineno}: the {kind} method '{name}' is not valid Python: {error.msg}"
+        ) from error
     shape = KINDS[kind]
     function = _function(tree, shape.verb)
     if function is None:
@@ -218,11 +222,16 @@ def _accepts(node: ast.expr, value: Any) -> bool:
         outer = ast.unparse(node.value)
         inner = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         if outer == "Literal":
-            return any(isinstance(item, ast.Constant) and type(item.value) is type(value) and item.value == value for item in inner)
+            return any(
+                isinstance(item, ast.Constant) and type(item.value) is type(value) and item.value == value
+                for item in inner
+            )
         if outer in ("list", "Sequence"):
             return isinstance(value, list) and all(_accepts(inner[0], item) for item in value)
         if outer in ("dict", "Mapping"):
-            return isinstance(value, dict) and all(_accepts(inner[0], k) and _accepts(inner[1], v) for k, v in value.items())
+            return isinstance(value, dict) and all(
+                _accepts(inner[0], k) and _accepts(inner[1], v) for k, v in value.items()
+            )
         return True
     name = ast.unparse(node)
     if name in ("Any", "object"):

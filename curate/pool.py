@@ -1,10 +1,10 @@
 """What methods are given and give back: plain arrays in small frozen dataclasses.
 
-    filter    reject(text, …)        -> pl.Series: null keeps the row, else why it goes ("2 words < 3")
-    dedup     duplicates(text, …)    -> Duplicates
-    embed     embed(texts, …)        -> float32 (n, d)
-    cluster   cluster(vectors, …)    -> Clusters
-    select    select(pool, budget…)  -> Picks
+filter    reject(text, …)        -> pl.Series: null keeps the row, else why it goes ("2 words < 3")
+dedup     duplicates(text, …)    -> Duplicates
+embed     embed(texts, …)        -> float32 (n, d)
+cluster   cluster(vectors, …)    -> Clusters
+select    select(pool, budget…)  -> Picks
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Pool:
         """A column, or one sentence that says what there is."""
         if column not in self.table.columns:
             step = "add a `cluster` step before it, or name" if column == "cluster" else "name"
-            raise ContractError(f"{method} needs the column `{column}`; {step} one of: {', '.join(sorted(self.table.columns))}")
+            raise ContractError(
+                f"{method} needs the column `{column}`; {step} one of: {', '.join(sorted(self.table.columns))}"
+            )
         return self.table[column]
 
     def take(self, index: np.ndarray) -> Pool:

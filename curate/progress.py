@@ -1,7 +1,7 @@
 """Progress bars that a method can use without knowing who watches: silent unless the command switched them on.
 
-    for batch in track(batches, "embedding"): ...
-    with bar(n, "picking") as advance: advance(1)
+for batch in track(batches, "embedding"): ...
+with bar(n, "picking") as advance: advance(1)
 """
 
 from __future__ import annotations
@@ -83,7 +83,11 @@ def bar(total: int | None, label: str) -> Iterator[Callable[[int], None]]:
             now = time.monotonic()
             if now - last >= _PLAIN_EVERY:
                 last = now
-                print(f"  {label}: {done:,}" + (f" of {total:,}" if total else "") + f", {now - start:.0f} s", file=sys.stderr, flush=True)
+                print(
+                    f"  {label}: {done:,}" + (f" of {total:,}" if total else "") + f", {now - start:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
 
         yield advance
     else:

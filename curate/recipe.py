@@ -123,7 +123,9 @@ class _Check:
     def override(self, item: str) -> None:
         key, equals, text = item.partition("=")
         if not equals or not key:
-            raise RecipeError(f"--set {item}: write it as NAME=VALUE, for example --set seed=1 or --set select.budget=500")
+            raise RecipeError(
+                f"--set {item}: write it as NAME=VALUE, for example --set seed=1 or --set select.budget=500"
+            )
         value = strict_yaml.parse(text, f"--set {key}").data
         first, *rest = key.split(".")
         if key == "data":
@@ -151,7 +153,9 @@ class _Check:
         found: list[tuple[str, dict[str, Any]]] = []
         for section in ("load", "steps"):
             for entry in self.data.get(section) or []:
-                kind, choice = _kind_and_choice(entry, STEP_KINDS if section == "steps" else tuple(methods.all_of("load")))
+                kind, choice = _kind_and_choice(
+                    entry, STEP_KINDS if section == "steps" else tuple(methods.all_of("load"))
+                )
                 if kind is None:
                     continue
                 method = choice if isinstance(choice, str) else next(iter(choice or {}), "")
@@ -168,11 +172,15 @@ class _Check:
                 if name in names:
                     found.append((str(label), options))
         if not found:
-            known = [p.name for p in _TOP] + [str(k) for e in self.data.get("steps") or [] if isinstance(e, dict) for k in e]
+            known = [p.name for p in _TOP] + [
+                str(k) for e in self.data.get("steps") or [] if isinstance(e, dict) for k in e
+            ]
             raise RecipeError(f"--set {key}: nothing in {self.path} is called '{name}'{nearest(name, known)}")
         if len(found) > 1:
             labels = ", ".join(label for label, _ in found)
-            raise RecipeError(f"--set {key}: '{name}' could mean several: {labels}; name one, or give it a name with `as:`")
+            raise RecipeError(
+                f"--set {key}: '{name}' could mean several: {labels}; name one, or give it a name with `as:`"
+            )
         return found[0][1]
 
     # --- sections ----------------------------------------------------------------------------------------------------
@@ -194,9 +202,15 @@ class _Check:
         render = self.section("render", top, _RENDER)
         train = self.training(top)
         study, arms = self.study(top, train, holdout)
-        release = self.section("release", top, _without(methods.signature("curate/card.py", "release", 2), "recipe", "manifests"))
+        release = self.section(
+            "release", top, _without(methods.signature("curate/card.py", "release", 2), "recipe", "manifests")
+        )
         if train and _name(train.get("model")) == "tiny" and not (holdout or {}).get("base"):
-            self.say("`model: tiny` is pretrained on text of its own; set aside a share, as in `holdout: {fraction: 0.05, base: 0.2}`", "train", "model")
+            self.say(
+                "`model: tiny` is pretrained on text of its own; set aside a share, as in `holdout: {fraction: 0.05, base: 0.2}`",
+                "train",
+                "model",
+            )
         self.stop_if_wrong()
         resolved: dict[str, Any] = {
             "name": top["name"],
@@ -216,11 +230,24 @@ class _Check:
             if value is not None:
                 resolved[key] = value
         return Recipe(
-            self.path, top["name"], top["seed"], data, tuple(sources), holdout, tuple(steps), mix, render, train, study, arms, release, resolved
+            self.path,
+            top["name"],
+            top["seed"],
+            data,
+            tuple(sources),
+            holdout,
+            tuple(steps),
+            mix,
+            render,
+            train,
+            study,
+            arms,
+            release,
+            resolved,
         )
 
     def section(self, name: str, top: dict[str, Any], parameters: tuple[Parameter, ...]) -> dict[str, Any] | None:
-        if name not in self.data or self.data[name] is None and name not in ("render", "release"):
+        if name not in self.data or (self.data[name] is None and name not in ("render", "release")):
             return None
         return self.bind(name, parameters, top.get(name) or {}, (name,))
 
@@ -261,11 +288,17 @@ class _Check:
             if kind is None or not isinstance(entry, dict):
                 given = [key for key in entry if key not in ("as", "where")] if isinstance(entry, dict) else [entry]
                 word = str(given[0]) if given else ""
-                self.say(f"unknown step '{word}'{nearest(word, STEP_KINDS)}; a step is one of: {', '.join(STEP_KINDS)}", *at)
+                self.say(
+                    f"unknown step '{word}'{nearest(word, STEP_KINDS)}; a step is one of: {', '.join(STEP_KINDS)}", *at
+                )
                 continue
             for key in entry:
                 if key not in (kind, "as", "where"):
-                    self.say(f"a step has no key '{key}'{nearest(str(key), ('as', 'where'))}; beside the method it takes `as`, `where`", *at, key)
+                    self.say(
+                        f"a step has no key '{key}'{nearest(str(key), ('as', 'where'))}; beside the method it takes `as`, `where`",
+                        *at,
+                        key,
+                    )
             method, options, text = self.choice(kind, choice, (*at, kind))
             if method is None:
                 continue
@@ -290,7 +323,12 @@ class _Check:
         bound: dict[str, list[str]] = {}
         for column, values in where.items():
             if column not in WHERE_COLUMNS:
-                self.say(f"`where` knows no column '{column}'{nearest(str(column), WHERE_COLUMNS)}; it takes {', '.join(WHERE_COLUMNS)}", *at, "where", column)
+                self.say(
+                    f"`where` knows no column '{column}'{nearest(str(column), WHERE_COLUMNS)}; it takes {', '.join(WHERE_COLUMNS)}",
+                    *at,
+                    "where",
+                    column,
+                )
                 continue
             bound[column] = [str(value) for value in (values if isinstance(values, list) else [values])]
             for value in bound[column]:
@@ -336,7 +374,9 @@ class _Check:
             name, options = _name_and_options(choice)
             method, bound, _ = self.choice("select", {name: {**options, "budget": 1}}, ("study", "arms", arm))
             if "budget" in options:
-                self.say(f"the arm '{arm}' takes its budgets from `study.budgets`; remove its `budget`", "study", "arms", arm)
+                self.say(
+                    f"the arm '{arm}' takes its budgets from `study.budgets`; remove its `budget`", "study", "arms", arm
+                )
             if method is None:
                 continue
             if _uses(method, "need_vectors") and not embedded:
@@ -359,7 +399,10 @@ class _Check:
     def choice(self, kind: str, choice: Any, at: tuple[Any, ...]) -> tuple[Method | None, dict[str, Any], str | None]:
         """A method written ``name`` or ``{name: {options}}``."""
         if isinstance(choice, dict) and len(choice) != 1:
-            self.say(f"write one {kind} method, as `name` or `{{name: {{options}}}}`; here are {len(choice)}: {', '.join(map(str, choice))}", *at)
+            self.say(
+                f"write one {kind} method, as `name` or `{{name: {{options}}}}`; here are {len(choice)}: {', '.join(map(str, choice))}",
+                *at,
+            )
             return None, {}, None
         name, options = _name_and_options(choice)
         try:
@@ -392,7 +435,7 @@ class _Check:
                     self.say(f"{what} needs '{word}' ({parameter.annotation})", *at)
                 continue
             value = given[word]
-            if value is None and parameter.default is None or accepts(parameter.annotation, value):
+            if (value is None and parameter.default is None) or accepts(parameter.annotation, value):
                 bound[word] = value
             else:
                 bound[word] = None
@@ -444,7 +487,15 @@ def _uses(method: Method, name: str) -> bool:
 
 
 def _plain(annotation: str) -> str:
-    words = {"int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "None": "null", "dict": "a mapping", "list": "a list"}
+    words = {
+        "int": "a whole number",
+        "float": "a number",
+        "str": "text",
+        "bool": "true or false",
+        "None": "null",
+        "dict": "a mapping",
+        "list": "a list",
+    }
     return " or ".join(words.get(part.strip(), part.strip()) for part in annotation.split(" | "))
 
 

@@ -21,7 +21,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -97,7 +97,12 @@ class Outcome:
 
 
 def run(
-    recipe: Recipe, work: Path, *, until: str | None = None, workers: int = 1, on_stage: Callable[[str], None] | None = None
+    recipe: Recipe,
+    work: Path,
+    *,
+    until: str | None = None,
+    workers: int = 1,
+    on_stage: Callable[[str], None] | None = None,
 ) -> Outcome:
     """Runs what is not there yet. Raises TamisError with one sentence; a killed run is taken up by the same call."""
     from curate.stages import plan
@@ -124,7 +129,7 @@ def run(
 
 
 def state(work: Path, stage: Stage) -> str:
-    """"cached", or why the stage would run: "new", "started", "changed"."""
+    """ "cached", or why the stage would run: "new", "started", "changed"."""
     try:
         if read_json(work / stage.title / "manifest.json")["key"] == stage.key:
             return "cached"
@@ -160,7 +165,9 @@ def titles(work: Path) -> list[str]:
     try:
         listed = read_json(Path(work) / "stages.json")["stages"]
     except (OSError, ValueError) as error:
-        raise WorkError(f"{work} is not a work folder: it holds no stages.json; `tamis run RECIPE --work {work}` makes one") from error
+        raise WorkError(
+            f"{work} is not a work folder: it holds no stages.json; `tamis run RECIPE --work {work}` makes one"
+        ) from error
     return [title for title in listed if (Path(work) / title / "manifest.json").is_file()]
 
 
@@ -171,7 +178,9 @@ def _until(stages: tuple[Stage, ...], until: str | None) -> tuple[Stage, ...]:
         if until in (stage.title, stage.name):
             last = max(i for i, other in enumerate(stages) if until in (other.title, other.name))
             return stages[: last + 1] if until != stage.title else stages[: number + 1]
-    raise RequestError(f"--until {until}: there is no such stage; the stages are {', '.join(stage.title for stage in stages)}")
+    raise RequestError(
+        f"--until {until}: there is no such stage; the stages are {', '.join(stage.title for stage in stages)}"
+    )
 
 
 # --- one stage -------------------------------------------------------------------------------------------------------
@@ -271,7 +280,9 @@ def _settle(work: Path, stages: tuple[Stage, ...]) -> None:
             by_key[read_json(path)["key"]] = path.parent
         except (ValueError, KeyError):
             continue
-    wrong = [stage for stage in stages if stage.tabular and by_key.get(stage.key, work / stage.title) != work / stage.title]
+    wrong = [
+        stage for stage in stages if stage.tabular and by_key.get(stage.key, work / stage.title) != work / stage.title
+    ]
     for stage in wrong:
         os.rename(by_key[stage.key], _partial(work, stage))
     for stage in wrong:
@@ -311,7 +322,9 @@ def _held(work: Path) -> Iterator[None]:
                 who = f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['since']}"
             except (ValueError, KeyError):
                 who = "another process"
-            raise WorkError(f"{work} is held by {who}; wait for it, stop it, or give another folder with --work") from error
+            raise WorkError(
+                f"{work} is held by {who}; wait for it, stop it, or give another folder with --work"
+            ) from error
         lock.seek(0)
         lock.truncate()
         command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
@@ -328,10 +341,8 @@ def _yaml(resolved: dict[str, Any]) -> str:
 
 
 def _reset_peak() -> None:
-    try:
+    with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
-    except OSError:
-        pass
 
 
 def _peak_mb() -> int:

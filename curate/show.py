@@ -48,10 +48,16 @@ def _history(work: Path, titles: list[str], id: str) -> list[dict[str, Any]]:
                 if columns.RECORD in pl.read_parquet_schema(path):
                     mine = mine | (pl.col(columns.RECORD) == id)
                 for row in pl.scan_parquet(path).filter(mine).collect().iter_rows(named=True):
-                    new = {name: value for name, value in _shown(row).items() if known.get(name) != value and value is not None}
+                    new = {
+                        name: value
+                        for name, value in _shown(row).items()
+                        if known.get(name) != value and value is not None
+                    }
                     known |= new
                     event = "removed: " + str(row.get(columns.REASON)) if side == "removed" else "kept"
-                    added = "; ".join(f"{name}={value}" for name, value in new.items() if name not in (columns.STAGE, columns.REASON))
+                    added = "; ".join(
+                        f"{name}={value}" for name, value in new.items() if name not in (columns.STAGE, columns.REASON)
+                    )
                     story.append({"stage": title, "what": event, "new or changed": added})
     if not story:
         raise RequestError(f"no stage of {work} knows a row '{id}'; `tamis show {work}` prints ids")

@@ -37,13 +37,17 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
     stages: list[Stage] = []
     seen: dict[tuple[str, str], int] = {}
 
-    def add(name: str, kind: str, method: str, options: dict[str, Any], compute: Any, code: list[Path], **parts: Any) -> None:
+    def add(
+        name: str, kind: str, method: str, options: dict[str, Any], compute: Any, code: list[Path], **parts: Any
+    ) -> None:
         tabular = kind not in ("release", "model", "study")
         title = f"{sum(stage.tabular for stage in stages):02d}-{name}" if tabular else name
         parent = next((stage for stage in reversed(stages) if stage.tabular), None)
         seed = _seed(recipe.seed, kind, method, seen)
         source, versions = methods.source_and_versions(code)
-        key = key_of(parent, kind=kind, method=method, options=options, seed=seed, source=source, versions=versions, **parts)
+        key = key_of(
+            parent, kind=kind, method=method, options=options, seed=seed, source=source, versions=versions, **parts
+        )
         stages.append(Stage(title, name, kind, method, options, seed, key, source, versions, parent, compute))
 
     sources = [
@@ -64,9 +68,26 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
         add("mix", "mix", recipe.mix[0], recipe.mix[1], _mix, [_HERE / "mix.py"])
     sets = _set_hashes(recipe, "source_hash")
     if recipe.render is not None or recipe.train or recipe.study or recipe.release is not None:
-        add("render", "render", "templates", recipe.render or {"templates": "one"}, _render, [_HERE / "render/rows.py"], sets=sets)
+        add(
+            "render",
+            "render",
+            "templates",
+            recipe.render or {"templates": "one"},
+            _render,
+            [_HERE / "render/rows.py"],
+            sets=sets,
+        )
     if recipe.release is not None:
-        add("release", "release", "card", recipe.release, _release, [_HERE / "card.py"], recipe=recipe.resolved, sets=_layout_hashes())
+        add(
+            "release",
+            "release",
+            "card",
+            recipe.release,
+            _release,
+            [_HERE / "card.py"],
+            recipe=recipe.resolved,
+            sets=_layout_hashes(),
+        )
     train_code = [_HERE.parent / "train" / name for name in ("run.py", "tiny.py")]
     if recipe.train:
         chosen = [_HERE.parent / f"train/{kind}/{name}.py" for kind, name in _chosen(recipe.train)]
@@ -74,7 +95,12 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
         if recipe.study is not None:
             assert first_select is not None
             arms = {arm: {method.name: options} for arm, (method, options) in recipe.arms.items()}
-            options = {"arms": arms, **recipe.study, "train": recipe.train, "render": recipe.render or {"templates": "one"}}
+            options = {
+                "arms": arms,
+                **recipe.study,
+                "train": recipe.train,
+                "render": recipe.render or {"templates": "one"},
+            }
             code = [
                 *train_code,
                 *chosen,
@@ -83,7 +109,18 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
                 *sorted((_HERE.parent / "train/scoring").glob("*.py")),
             ]
             pool = first_select.parent.key if first_select.parent else None
-            add("study", "study", "study", options, _study, code, pool=pool, sets=sets, model=_model_content(recipe), name=recipe.name)
+            add(
+                "study",
+                "study",
+                "study",
+                options,
+                _study,
+                code,
+                pool=pool,
+                sets=sets,
+                model=_model_content(recipe),
+                called=recipe.name,
+            )
     return tuple(stages)
 
 
@@ -133,14 +170,22 @@ def _model_content(recipe: Recipe) -> dict[str, Any]:
     model = (recipe.train or {}).get("model")
     folder = recipe.base / str(model)
     if isinstance(model, str) and folder.is_dir():
-        return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in sorted(folder.iterdir()) if path.is_file()}
+        return {
+            path.name: [path.stat().st_size, path.stat().st_mtime_ns]
+            for path in sorted(folder.iterdir())
+            if path.is_file()
+        }
     return {}
 
 
 # --- tables through a stage ------------------------------------------------------------------------------------------
 
 
-def _split(job: Job, reasons: Callable[[pl.DataFrame, int], pl.Series], extra: Callable[[int, int], dict[str, pl.Series]] | None = None) -> None:
+def _split(
+    job: Job,
+    reasons: Callable[[pl.DataFrame, int], pl.Series],
+    extra: Callable[[int, int], dict[str, pl.Series]] | None = None,
+) -> None:
     """Every shard of the parent into kept and removed, by a reason a row (null keeps). Shards already there are not
     done again. extra(start, rows): further columns of the removed rows."""
     start = 0
@@ -163,7 +208,11 @@ def _where(part: pl.DataFrame, where: dict[str, list[str]]) -> pl.Series:
     mask = pl.lit(True)
     for column, values in where.items():
         mask = mask & pl.col(column).is_in(values)
-    return part.select(mask.fill_null(False).alias("where")).to_series() if where else pl.repeat(True, part.height, eager=True)
+    return (
+        part.select(mask.fill_null(False).alias("where")).to_series()
+        if where
+        else pl.repeat(True, part.height, eager=True)
+    )
 
 
 def _link_kept(job: Job) -> None:
@@ -194,11 +243,15 @@ def _vectors(job: Job, ids: pl.Series) -> np.ndarray | None:
     if embedded is None:
         return None
     vectors = np.load(job.work / embedded.title / "vectors.npy", mmap_mode="r")
-    known = pl.concat([pl.read_parquet(part, columns=[columns.ID]) for part in table.shards(job.work / embedded.title / "kept")])
+    known = pl.concat(
+        [pl.read_parquet(part, columns=[columns.ID]) for part in table.shards(job.work / embedded.title / "kept")]
+    )
     known_ids = known[columns.ID]
     if known_ids.len() == ids.len() and bool((known_ids == ids).all()):
         return vectors
-    at = pl.DataFrame({columns.ID: ids}).join(known.with_row_index("at"), on=columns.ID, how="left", maintain_order="left")["at"]
+    at = pl.DataFrame({columns.ID: ids}).join(
+        known.with_row_index("at"), on=columns.ID, how="left", maintain_order="left"
+    )["at"]
     return np.asarray(vectors[at.to_numpy()])
 
 
@@ -216,9 +269,13 @@ def _load(job: Job) -> dict[str, Any]:
     for side in ("kept", "removed"):
         (job.folder / side).mkdir(exist_ok=True)
         if not table.shards(job.folder / side):
-            table.write_shard(job.folder / side, 0, pl.DataFrame(schema=table.LOAD_SCHEMA if side == "kept" else table.REMOVED_SCHEMA))
+            table.write_shard(
+                job.folder / side, 0, pl.DataFrame(schema=table.LOAD_SCHEMA if side == "kept" else table.REMOVED_SCHEMA)
+            )
     if not any(source["rows"] for source in facts):
-        raise DataError("load: no source gave a single record; see the reasons above each removed row with `tamis show WORK --removed`")
+        raise DataError(
+            "load: no source gave a single record; see the reasons above each removed row with `tamis show WORK --removed`"
+        )
     return {"sources": facts}
 
 
@@ -305,7 +362,9 @@ def _dedup(job: Job, step: Step) -> dict[str, Any]:
     similarity[touched] = found.similarity
     repeated = pl.Series("repeated", of != np.arange(whole.height))
     first = whole[columns.ID].gather(of.tolist())
-    reason = pl.select(pl.when(repeated).then(pl.lit(f"{step.method.name}: repeats another row")).otherwise(None)).to_series()
+    reason = pl.select(
+        pl.when(repeated).then(pl.lit(f"{step.method.name}: repeats another row")).otherwise(None)
+    ).to_series()
     _split(
         job,
         lambda part, start: reason.slice(start, part.height),
@@ -319,7 +378,10 @@ def _dedup(job: Job, step: Step) -> dict[str, Any]:
 
 def _embed(job: Job, step: Step) -> dict[str, Any]:
     texts = pl.concat(
-        [table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), step.text or "prompt") for p in table.shards(job.parent / "kept")]
+        [
+            table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), step.text or "prompt")
+            for p in table.shards(job.parent / "kept")
+        ]
     )
     facts = store.vectors(texts, step.method, step.options, job.folder / "vectors.npy", seed=job.stage.seed)
     facts.pop("embedded_now")  # how much of it the store already knew is no property of the output
@@ -341,7 +403,11 @@ def _cluster(job: Job, step: Step) -> dict[str, Any]:
         table.write_shard(job.folder / "kept", number, part.with_columns(label, distance))
         start += part.height
     sizes = np.bincount(found.label[found.label >= 0])
-    return {"clusters": int((sizes > 0).sum()), "largest": int(sizes.max(initial=0)), "noise": int((found.label < 0).sum())}
+    return {
+        "clusters": int((sizes > 0).sum()),
+        "largest": int(sizes.max(initial=0)),
+        "noise": int((found.label < 0).sum()),
+    }
 
 
 def _select(job: Job, step: Step) -> dict[str, Any]:
@@ -361,7 +427,9 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     left = np.zeros(whole.height, bool)
     left[touched] = True
     left[index] = False
-    reason = pl.select(pl.when(pl.Series(left)).then(pl.lit("not selected")).otherwise(None)).to_series().cast(pl.String)
+    reason = (
+        pl.select(pl.when(pl.Series(left)).then(pl.lit("not selected")).otherwise(None)).to_series().cast(pl.String)
+    )
     _split(job, lambda part, start: reason.slice(start, part.height))
     ranks = pl.DataFrame(
         {
@@ -371,7 +439,9 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
         }
     ).with_columns(pl.when(pl.col(columns.RANK) >= 0).then(pl.col(columns.RANK)).alias(columns.RANK))
     kept = table.read(job.folder / "kept")
-    kept = kept.drop(columns.RANK, columns.GAIN, strict=False).join(ranks, on=columns.ID, how="left", maintain_order="left")
+    kept = kept.drop(columns.RANK, columns.GAIN, strict=False).join(
+        ranks, on=columns.ID, how="left", maintain_order="left"
+    )
     for path in table.shards(job.folder / "kept"):
         path.unlink()  # the manifest is not written yet: a crash here starts the stage again
     table.write(job.folder / "kept", kept.sort(columns.RANK, nulls_last=True, maintain_order=True))
@@ -387,7 +457,9 @@ def pick(method: Method, pool: Pool, budget: int, options: dict[str, Any], seed:
         )
     picks = method.function()(pool, budget, **method.call_options(options, seed=seed))
     if len(picks.index) != budget or len(set(picks.index.tolist())) != budget:
-        raise DataError(f"select {method.name} gave {len(set(picks.index.tolist())):,} rows for a budget of {budget:,}; this is a defect of {method.path}")
+        raise DataError(
+            f"select {method.name} gave {len(set(picks.index.tolist())):,} rows for a budget of {budget:,}; this is a defect of {method.path}"
+        )
     return picks
 
 
@@ -409,12 +481,17 @@ def _mix(job: Job) -> dict[str, Any]:
 def _render(job: Job) -> dict[str, Any]:
     parts = table.shards(job.parent / "kept")
     work = [(number, path) for number, path in enumerate(parts) if not (job.folder / "kept" / path.name).is_file()]
-    arguments = [(path, job.folder, number, job.stage.options["templates"], job.stage.seed, job.recipe.base, job.stage.title) for number, path in work]
+    arguments = [
+        (path, job.folder, number, job.stage.options["templates"], job.stage.seed, job.recipe.base, job.stage.title)
+        for number, path in work
+    ]
     for _ in track(_map(_render_shard, arguments, job.workers), "render: shards", total=len(arguments)):
         pass
     counts: dict[str, int] = {}
     for part in table.shards(job.folder / "kept"):
-        for name, count in pl.read_parquet(part, columns=[columns.TEMPLATE])[columns.TEMPLATE].value_counts().iter_rows():
+        for name, count in (
+            pl.read_parquet(part, columns=[columns.TEMPLATE])[columns.TEMPLATE].value_counts().iter_rows()
+        ):
             counts[name] = counts.get(name, 0) + count
     return {"templates": dict(sorted(counts.items()))}
 
@@ -442,7 +519,13 @@ def _release(job: Job) -> dict[str, Any]:
     from curate.card import release
 
     manifests = [read_json(job.work / stage.title / "manifest.json") for stage in job.stages if stage.tabular]
-    return release(job.folder, table.read(job.parent / "kept"), recipe=job.recipe.resolved, manifests=manifests, **job.stage.options)
+    return release(
+        job.folder,
+        table.read(job.parent / "kept"),
+        recipe=job.recipe.resolved,
+        manifests=manifests,
+        **job.stage.options,
+    )
 
 
 # --- train, study ----------------------------------------------------------------------------------------------------
@@ -454,8 +537,7 @@ def _train(job: Job) -> dict[str, Any]:
     rows = job.folder / "rows.parquet"
     _write_rows(rows, table.read(job.parent / "kept"))
     options = {**job.stage.options, "model": _model_path(job)}
-    facts = train(rows, job.folder, base_texts=_base_texts(job), seed=job.stage.seed, **options)
-    return facts
+    return train(rows, job.folder, base_texts=_base_texts(job), seed=job.stage.seed, **options)
 
 
 def _model_path(job: Job) -> str:
@@ -476,7 +558,9 @@ def _base_texts(job: Job) -> list[str] | None:
 def _write_rows(path: Path, rendered: pl.DataFrame) -> None:
     from curate.files import whole
 
-    wanted = [c for c in (columns.ID, columns.MESSAGES, columns.TASK, columns.SOURCE, columns.REPEAT) if c in rendered.columns]
+    wanted = [
+        c for c in (columns.ID, columns.MESSAGES, columns.TASK, columns.SOURCE, columns.REPEAT) if c in rendered.columns
+    ]
     with whole(path) as temporary:
         rendered.select(wanted).write_parquet(temporary, compression="zstd", statistics=False)
 
@@ -496,7 +580,12 @@ def _study(job: Job) -> dict[str, Any]:
     embedded = job.before(select, "embed")
     vectors = _vectors(_as(job, select), pool_table[columns.ID]) if embedded else None
     used = write_subsets(
-        job.folder / "subsets", Pool(pool_table, vectors), job.recipe.arms, options["budgets"], options["draws"], job.stage.seed
+        job.folder / "subsets",
+        Pool(pool_table, vectors),
+        job.recipe.arms,
+        options["budgets"],
+        options["draws"],
+        job.stage.seed,
     )
     kept = table.read(job.work / select.parent.title / "kept").filter(pl.col(columns.ID).is_in(list(used)))
     holdout = job.before(job.stage, "holdout")
@@ -504,7 +593,12 @@ def _study(job: Job) -> dict[str, Any]:
     aside = table.read(job.work / holdout.title / "removed").filter(pl.col(columns.REASON) == HOLDOUT_REASON)
     paths = {}
     for name, rows in (("rows", kept), ("holdout", aside)):
-        rendered, _ = render_rows(rows, templates="one" if render["templates"] == "all" else render["templates"], seed=job.stage.seed, base=job.recipe.base)
+        rendered, _ = render_rows(
+            rows,
+            templates="one" if render["templates"] == "all" else render["templates"],
+            seed=job.stage.seed,
+            base=job.recipe.base,
+        )
         paths[name] = job.folder / f"{name}.parquet"
         _write_rows(paths[name], rendered)
     return study(
@@ -523,5 +617,3 @@ def _study(job: Job) -> dict[str, Any]:
 
 def _as(job: Job, stage: Stage) -> Job:
     return Job(stage, job.folder, job.work, job.recipe, job.stages, job.workers)
-
-

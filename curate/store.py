@@ -70,7 +70,11 @@ def _known(folder: Path) -> pl.DataFrame:
         keys = [raw[at : at + 16] for at in range(0, len(raw), 16)]
         frames.append(
             pl.DataFrame(
-                {"key": keys, "shard": np.full(len(keys), number, np.int32), "position": np.arange(len(keys), dtype=np.int64)}
+                {
+                    "key": keys,
+                    "shard": np.full(len(keys), number, np.int32),
+                    "position": np.arange(len(keys), dtype=np.int64),
+                }
             )
         )
     return pl.concat(frames).unique("key", keep="first", maintain_order=True)

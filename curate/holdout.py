@@ -1,0 +1,145 @@
+"""What is kept aside for evaluation, split so that no duplicate stands on both sides.
+
+Rows belong together that share a normalised prompt, or a normalised response of 100 characters or more, directly or
+through other rows. A group goes to one side whole. Its draw is a hash of its smallest id, so that it depends neither on
+the order of the rows nor on the rows of other groups, and a large group is as likely to be kept aside as a small one.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import numpy as np
+import polars as pl
+
+from curate import columns
+from curate.draws import uniform
+from curate.errors import ContractError
+
+_LONG = 100  # characters of a response that two rows do not share by chance
+
+
+def hold_out(
+    table: pl.DataFrame,
+    *,
+    fraction: float | None = None,
+    rows: int | None = None,
+    task_cluster: str | None = None,
+    seed: int,
+) -> np.ndarray:
+    """Which rows are kept aside: bool (n,). Give one of the three:
+
+    fraction: each group with this chance, so about this share of the rows; at least one group, and not all. A row keeps
+        its side when rows of other groups come or go.
+    rows: this many, exactly where the groups allow it, else the most below. Groups are taken in the order of their
+        draws; one that is larger than what is still wanted is passed over.
+    task_cluster: all rows of a cluster of tasks (FLAN, arXiv 2109.01652, section 2.2), with rows elsewhere that
+        duplicate one of them.
+
+    Raises ContractError where nothing, or everything, would be kept aside. About 2 s for a million rows.
+    """
+    ways = {"fraction": fraction, "rows": rows, "task_cluster": task_cluster}
+    if sum(value is not None for value in ways.values()) != 1:
+        raise ContractError("holdout needs exactly one of `fraction`, `rows`, `task_cluster`")
+    if table.is_empty():
+        raise ContractError("holdout: the table is empty; there is nothing to keep aside")
+    by_id = table.with_row_index("row").sort(columns.ID)
+    group = _groups(by_id)
+    if task_cluster is not None:
+        aside = _cluster(by_id[columns.TASK_CLUSTER], group, task_cluster)
+    else:
+        first = np.unique(group)
+        draw = uniform(seed, "holdout", by_id[columns.ID][first.tolist()])
+        order = np.argsort(draw, kind="stable")  # equal draws stay in the order of ids
+        chosen = (
+            _below(first[order], draw[order], fraction)
+            if fraction is not None
+            else _exactly(first[order], group, rows or 0)
+        )
+        aside = np.isin(group, chosen)
+    if aside.all():
+        raise ContractError(
+            f"holdout would keep all {table.height} rows aside, since they all duplicate one another or belong to what was "
+            "asked for; load other rows beside them"
+        )
+    in_order = np.empty(table.height, dtype=bool)
+    in_order[by_id["row"].to_numpy()] = aside
+    return in_order
+
+
+def _groups(table: pl.DataFrame) -> np.ndarray:
+    """int64 (n,): the first row of each row's group."""
+    texts = table.select(
+        prompt=_normalised(columns.PROMPT, at_least=1), response=_normalised(columns.RESPONSE, at_least=_LONG)
+    )
+    place = pl.int_range(pl.len(), dtype=pl.Int64)
+    codes = texts.select(  # the place of the first row with the same text
+        pl.when(pl.col(name).is_null()).then(place).otherwise(place.min().over(name)).alias(name)
+        for name in texts.columns
+    )
+    return _components(codes["prompt"].to_numpy(), codes["response"].to_numpy())
+
+
+def _normalised(column: str, at_least: int) -> pl.Expr:
+    """Letters and digits in lower case, one space between; a text without any is taken as it is; null where too short."""
+    text = pl.col(column).fill_null("").str.normalize("NFKC").str.strip_chars()
+    words = text.str.to_lowercase().str.replace_all(r"[\W_]+", " ").str.strip_chars()
+    plain = pl.when(words == "").then(text).otherwise(words)
+    return pl.when(plain.str.len_chars() >= at_least).then(plain).otherwise(None)
+
+
+def _components(*codes: np.ndarray) -> np.ndarray:
+    """Connected components, where rows with an equal code are connected: the smallest row of each. int64 (n,).
+
+    Labels fall to the least of their neighbours', then to the label of their label, so a chain of n rows takes about
+    log n rounds.
+    """
+    label = np.arange(len(codes[0]))
+    while True:
+        before = label
+        for code in codes:
+            least = np.full(len(label), len(label))
+            np.minimum.at(least, code, label)
+            label = least[code]
+        label = label[label]
+        if np.array_equal(label, before):
+            return label
+
+
+def _below(by_draw: np.ndarray, draw: np.ndarray, fraction: float) -> np.ndarray:
+    if not 0 < fraction < 1:
+        raise ContractError(f"holdout: fraction is {fraction}; it must lie between 0 and 1, as in `fraction: 0.05`")
+    return by_draw[: np.clip(np.count_nonzero(draw < fraction), 1, len(draw) - 1)]
+
+
+def _exactly(by_draw: np.ndarray, group: np.ndarray, rows: int) -> np.ndarray:
+    if not 0 < rows < len(group):
+        raise ContractError(
+            f"holdout: rows is {rows}; it must lie between 1 and {len(group) - 1}, as there are {len(group)} rows"
+        )
+    size = np.bincount(group, minlength=len(group))
+    chosen, left = [], rows
+    for first in by_draw.tolist():
+        if size[first] <= left:
+            chosen.append(first)
+            left -= int(size[first])
+        if left == 0:
+            break
+    if not chosen:
+        raise ContractError(
+            f"holdout: every group of duplicates is larger than the {rows} rows asked for; the smallest has "
+            f"{size[by_draw].min()}; ask for that many or more"
+        )
+    return np.asarray(chosen)
+
+
+def _cluster(clusters: pl.Series, group: np.ndarray, task_cluster: str) -> np.ndarray:
+    member = (clusters == task_cluster).fill_null(False).to_numpy()
+    if not member.any():
+        there = sorted(clusters.drop_nulls().unique().to_list())
+        near = difflib.get_close_matches(task_cluster, there, 1)
+        meant = f", did you mean '{near[0]}'?" if near else ";"
+        raise ContractError(
+            f"holdout: no row belongs to the task cluster '{task_cluster}'{meant} there are: {', '.join(there) or 'none'}"
+        )
+    return np.isin(group, np.unique(group[member]))

@@ -1,0 +1,132 @@
+"""Jinja as template files may use it: sandboxed, strict, deterministic, compiled once.
+
+No global names (no ``range``, ``lipsum``, ``cycler``), no ``random``, no includes: a template sees its roles, Jinja's
+filters and tests, and ours (curate/render/cleanup.py). White space is literal: blocks eat no newline, and a final newline
+stays. A text of the row is data; braces in it are never evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from curate.errors import RowSkipped
+from curate.render.cleanup import FILTERS
+
+_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_LOADING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """`2 ** 9999999` and `"x" * 10**9` would be evaluated while compiling; neither has a place in a template."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
+            raise SecurityError(f"the operator {operator} works on numbers only, and ** not at all")
+        return left * right
+
+
+def _printable(value: Any) -> Any:
+    """What ``{{ … }}`` may print. Jinja itself would print "None" and Python's notation of a list."""
+    if value is None:
+        raise RowSkipped("a value that the template prints is null")
+    if isinstance(value, list | tuple | dict):
+        raise TypeError("prints a list or a mapping as it is; join its items, or print one of them")
+    return value
+
+
+def _environment() -> _Sandbox:
+    environment = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printable, cache_size=0)
+    environment.globals.clear()
+    del environment.filters["random"]
+    environment.filters.update(FILTERS)
+    return environment
+
+
+ENVIRONMENT = _environment()
+
+
+class Text:
+    """A text with ``{{ … }}``, compiled. ``reads``: the names it needs. Calling it with a mapping renders it."""
+
+    __slots__ = ("_template", "reads", "source")
+
+    def __init__(self, source: str):
+        tree = _parsed(source)
+        self.source = source
+        self.reads = frozenset(meta.find_undeclared_variables(tree))
+        self._template = ENVIRONMENT.from_string(source)
+
+    def __call__(self, names: Mapping[str, Any]) -> str:
+        template = self._template
+        return "".join(template.root_render_func(template.new_context(names, shared=True)))  # type: ignore[arg-type]
+
+
+class Expressions:
+    """Several expressions over one mapping, compiled as one: calling it gives the tuple of their values."""
+
+    __slots__ = ("_template", "reads", "sources")
+
+    def __init__(self, sources: Sequence[str]):
+        self.sources = tuple(sources)
+        self.reads = frozenset().union(*(expression_reads(source) for source in sources))
+        self._template = ENVIRONMENT.from_string("{% set result = (" + "".join(f"({source}), " for source in sources) + ") %}")
+
+    def __call__(self, names: Mapping[str, Any]) -> tuple[Any, ...]:
+        context = self._template.new_context(names, shared=True)  # type: ignore[arg-type]
+        for _ in self._template.root_render_func(context):
+            pass
+        values = context.vars["result"]
+        for value in values:
+            if isinstance(value, Undefined):
+                value._fail_with_undefined_error()
+        return values
+
+
+def is_path(source: str) -> bool:
+    """Whether a column is named by a plain dotted path, which needs no Jinja."""
+    return _PATH.fullmatch(source) is not None
+
+
+def text_reads(source: str) -> frozenset[str]:
+    """The names that a text reads. Raises TemplateSyntaxError, SecurityError."""
+    return frozenset(meta.find_undeclared_variables(_parsed(source)))
+
+
+def expression_reads(source: str) -> frozenset[str]:
+    """The names that an expression reads. Raises TemplateSyntaxError, SecurityError."""
+    ENVIRONMENT.compile_expression(source)  # one whole expression, not a piece that would close our bracket
+    return frozenset(meta.find_undeclared_variables(_parsed("{{ " + source + " }}")))
+
+
+def expression_needs(source: str) -> frozenset[str]:
+    """The names that must be there: those that also stand outside every ``default``."""
+    return frozenset(_outside_default(_parsed("{{ " + source + " }}")))
+
+
+def _outside_default(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.Filter) and node.name in ("default", "d"):
+        return
+    if isinstance(node, nodes.Name):
+        yield node.name
+    for child in node.iter_child_nodes():
+        yield from _outside_default(child)
+
+
+def _parsed(source: str) -> nodes.Template:
+    tree = ENVIRONMENT.parse(source)
+    for node in tree.find_all((*_LOADING, nodes.Getattr, nodes.Getitem)):
+        name = getattr(node, "attr", None) or getattr(getattr(node, "arg", None), "value", None)
+        if isinstance(node, _LOADING):
+            raise TemplateSyntaxError("include, import and extends are not available; write the text out", node.lineno)
+        if isinstance(name, str) and name.startswith("_"):
+            raise SecurityError(f"it tries to reach '{name}', which the sandbox forbids")
+    return tree

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = [sys.executable, "-m", "curate.cli"]
+
+
+def tamis(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished small run, shared by the tests that only look."""
+    from conftest import RECIPE, alpaca_rows, write_jsonl
+
+    folder = tmp_path_factory.mktemp("cli")
+    write_jsonl(folder / "a.jsonl", alpaca_rows()[:30])
+    write_jsonl(folder / "b.jsonl", [*alpaca_rows()[20:], {"instruction": "short", "input": "", "output": "x"}])
+    (folder / "recipe.yaml").write_text(RECIPE)
+    done = tamis("run", folder / "recipe.yaml", "--work", folder / "work")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_run_prints_the_funnel_and_where_things_are(finished: Path) -> None:
+    done = tamis("run", finished / "recipe.yaml", "--work", finished / "work")
+    for part in ("The funnel", "00-load", "06-select", "kept %", "peak MB", "Nothing to do: all", "release/README.md"):
+        assert part in done.stdout, part
+
+
+def test_plan_lists_the_stages_and_runs_nothing(finished: Path, tmp_path: Path) -> None:
+    done = tamis("run", finished / "recipe.yaml", "--work", tmp_path / "new", "--plan", "--json")
+    rows = json.loads(done.stdout)
+    assert [row["state"] for row in rows] == ["new"] * len(rows) and not (tmp_path / "new").exists()
+
+
+def test_show_prints_rows_removed_rows_and_one_rows_story(finished: Path) -> None:
+    kept = json.loads(tamis("show", finished / "work", "--json").stdout)
+    assert len(kept) == 10 and "messages" in kept[0]
+    removed = json.loads(tamis("show", finished / "work", "--removed", "--reason", "length", "--json").stdout)
+    assert all(row["reason"].startswith("length: ") for row in removed) and removed
+    story = tamis("show", finished / "work", "--id", removed[0]["id"]).stdout
+    assert "00-load" in story and "removed: length" in story
+
+
+def test_show_of_an_unknown_stage_names_those_there_are(finished: Path) -> None:
+    done = tamis("show", finished / "work", "--stage", "polish")
+    assert done.returncode == 2 and "has no stage 'polish'; it has 00-load" in done.stderr
+
+
+def test_a_wrong_recipe_exits_with_two_and_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("name: x\nlaod: []\n")
+    done = tamis("run", "recipe.yaml", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "recipe.yaml:2: the recipe has no option 'laod'. Did you mean 'load'?" in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    done = tamis("--debug", "run", "none.yaml", cwd=tmp_path)
+    assert "Traceback" in done.stderr and "no such recipe" in done.stderr
+
+
+def test_methods_lists_every_selector_with_its_options() -> None:
+    rows = {row["name"]: row for row in json.loads(tamis("methods", "select", "--json").stdout)}
+    assert {"random", "longest", "stratified", "k_center", "facility_location", "homogeneous"} <= set(rows)
+    assert "budget" in rows["random"]["options"]
+
+
+def test_an_unknown_option_of_the_command_exits_with_two() -> None:
+    done = tamis("run", "--nonsense")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_a_work_folder_that_is_none_is_one_sentence(tmp_path: Path) -> None:
+    done = tamis("funnel", tmp_path)
+    assert done.returncode == 2 and "is not a work folder" in done.stderr
+
+
+def test_verify_passes_a_release_and_fails_a_changed_one(finished: Path, tmp_path: Path) -> None:
+    import shutil
+
+    assert tamis("verify", finished / "work" / "release").returncode == 0
+    shutil.copytree(finished / "work" / "release", tmp_path / "copy")
+    card = tmp_path / "copy" / "README.md"
+    card.write_text(card.read_text() + "\nedited\n")
+    done = tamis("verify", tmp_path / "copy")
+    assert done.returncode == 1 and "README.md" in done.stdout
+
+
+def test_doctor_and_cache_print_tables() -> None:
+    assert "polars" in tamis("doctor").stdout
+    assert tamis("cache", "--json").returncode == 0
+
+
+def test_templates_are_listed_shown_and_checked() -> None:
+    assert "pools/alpaca" in tamis("templates", "ls").stdout
+    assert "[assistant]" in tamis("templates", "show", "flan/sentiment/sst2").stdout
+    done = tamis("templates", "check")
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,69 @@
+"""Who may import whom, and what importing us loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LIGHT = {"columns", "errors", "draws", "files", "progress", "paths", "page"}  # what train may see of curate
+
+
+def imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return names
+
+
+def test_train_imports_of_curate_only_the_light_modules_and_never_polars() -> None:
+    for path in (ROOT / "train").rglob("*.py"):
+        for name in imports(path):
+            parts = name.split(".")
+            assert parts[0] != "polars", path
+            if parts[0] == "curate" and len(parts) > 1:
+                assert parts[1] in LIGHT, (path, name)
+
+
+def test_the_light_modules_import_only_each_other() -> None:
+    for module in LIGHT:
+        for name in imports(ROOT / "curate" / f"{module}.py"):
+            parts = name.split(".")
+            if parts[0] == "curate" and len(parts) > 1:
+                assert parts[1] in LIGHT, (module, name)
+            assert parts[0] not in ("train", "polars", "torch"), (module, name)
+
+
+def test_no_import_is_relative() -> None:
+    for package in ("curate", "train"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                assert not (isinstance(node, ast.ImportFrom) and node.level), path
+
+
+@pytest.mark.parametrize("module", ["tamis", "curate", "curate.cli", "train"])
+def test_importing_us_loads_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'datasets', 'sklearn', 'polars') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_nothing_trusts_remote_code_or_unpickles() -> None:
+    for package in ("curate", "train"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.keyword) and node.arg == "trust_remote_code":
+                    assert isinstance(node.value, ast.Constant) and node.value.value is False, path
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    assert (node.value.id, node.attr) not in {
+                        ("pickle", "load"),
+                        ("pickle", "loads"),
+                        ("yaml", "load"),
+                    }, path
