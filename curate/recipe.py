@@ -269,7 +269,7 @@ class _Check:
             bound = self.bind(f"source {kind}", kinds[kind].parameters + common, options or {}, (*at, kind))
             from curate.load import records
 
-            name = records.describe(kind, bound) if not self.problems else str(bound.get("name") or f"{kind}-{number}")
+            name = records.describe(kind, bound, self.path_base) if not self.problems else str(bound.get("name") or f"{kind}-{number}")
             twin = next((source for source in found if source.name == name), None)
             if twin is not None:
                 self.say(f"two sources are called '{name}'; give one of them another `name:`", *at)

@@ -243,13 +243,13 @@ def _counts(stage: Stage, folder: Path, work: Path) -> dict[str, Any]:
 
 
 def folded(reason: str) -> str:
-    """A reason with the observed value left out, so that reasons can be counted.
+    """A reason with its place and the first number left out, so that reasons can be counted.
 
-    >>> folded("length: 2 words < 3")
-    'length: N words < 3'
+    >>> folded("length: 2 words < 3"), folded("a.jsonl:7: not JSON")
+    ('length: N words < 3', 'not JSON')
     """
+    reason = re.sub(r"^\S+:\d+: ", "", reason)
     name, colon, detail = reason.partition(": ")
-    detail = re.sub(r"^[^\s:]+:\d+: ", "", detail)  # a file and a line
     return f"{name}{colon}{re.sub(r'[-+]?[0-9][0-9_,.]*', 'N', detail, count=1)}" if colon else reason
 
 

@@ -133,7 +133,7 @@ def _seed(seed: int, kind: str, method: str, seen: dict[tuple[str, str], int]) -
 def _fingerprint(source: Source, recipe: Recipe) -> dict[str, Any]:
     from curate.load import records
 
-    return records.fingerprint(source.method.name, {**source.options, "name": source.name}, base=recipe.data)
+    return records.fingerprint(source.method.name, {**source.options, "name": source.name}, base=recipe.data, templates=recipe.base)
 
 
 def _set_hashes(recipe: Recipe, which: str) -> dict[str, str]:

@@ -119,15 +119,18 @@ _SPEAKERS = {
 _TURN_KEYS = {"role", "content", "from", "value"}
 
 
-def turns(conversation: Any) -> list[dict[str, str]]:
+def turns(conversation: Any, system: str | None = None) -> list[dict[str, str]]:
     """A conversation as messages of role and content, from {role, content} or ShareGPT's {from, value}.
 
+    system: a system message that the row holds beside the conversation; it goes first.
     What each message holds besides is not lost: ``leftover`` reads it. Refused with a reason: a role other than
     system, user and assistant; content that is not text (images, tool calls); no user turn with an answer after it.
     An empty system message is left out.
     """
     if not isinstance(conversation, list) or not conversation:
         raise RowSkipped("the conversation is not a list of messages")
+    if system:
+        conversation = [{"role": "system", "content": system}, *conversation]
     messages = [_message(message, number) for number, message in enumerate(conversation, start=1)]
     kept = [message for message in messages if message["role"] != "system" or message["content"]]
     roles = [message["role"] for message in kept]

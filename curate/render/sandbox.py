@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.runtime import Undefined
+from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from curate.errors import RowSkipped
@@ -36,6 +36,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
 def _printable(value: Any) -> Any:
     """What ``{{ … }}`` may print. Jinja itself would print "None" and Python's notation of a list."""
+    if value.__class__ is str:
+        return value
     if value is None:
         raise RowSkipped("a value that the template prints is null")
     if isinstance(value, list | tuple | dict):
@@ -57,38 +59,55 @@ ENVIRONMENT = _environment()
 class Text:
     """A text with ``{{ … }}``, compiled. ``reads``: the names it needs. Calling it with a mapping renders it."""
 
-    __slots__ = ("_template", "reads", "source")
+    __slots__ = ("_run", "reads", "source")
 
     def __init__(self, source: str):
         tree = _parsed(source)
         self.source = source
         self.reads = frozenset(meta.find_undeclared_variables(tree))
-        self._template = ENVIRONMENT.from_string(source)
+        self._run = _Run(source)
 
     def __call__(self, names: Mapping[str, Any]) -> str:
-        template = self._template
-        return "".join(template.root_render_func(template.new_context(names, shared=True)))  # type: ignore[arg-type]
+        return "".join(self._run(names))
 
 
 class Expressions:
     """Several expressions over one mapping, compiled as one: calling it gives the tuple of their values."""
 
-    __slots__ = ("_template", "reads", "sources")
+    __slots__ = ("_run", "reads", "sources")
 
     def __init__(self, sources: Sequence[str]):
         self.sources = tuple(sources)
         self.reads = frozenset().union(*(expression_reads(source) for source in sources))
-        self._template = ENVIRONMENT.from_string("{% set result = (" + "".join(f"({source}), " for source in sources) + ") %}")
+        joined = "".join(f"({source}), " for source in sources)
+        self._run = _Run("{% set result = (" + joined + ") %}")
 
     def __call__(self, names: Mapping[str, Any]) -> tuple[Any, ...]:
-        context = self._template.new_context(names, shared=True)  # type: ignore[arg-type]
-        for _ in self._template.root_render_func(context):
+        for _ in self._run(names):
             pass
-        values = context.vars["result"]
+        values = self._run.context.vars["result"]
         for value in values:
             if isinstance(value, Undefined):
                 value._fail_with_undefined_error()
         return values
+
+
+class _Run:
+    """A compiled source with one Jinja context, used again for every row. ``Template.render`` makes a context each time,
+    which costs ten times as much as the text itself. Not for two threads at once."""
+
+    __slots__ = ("_root", "context")
+
+    def __init__(self, source: str):
+        self._root = ENVIRONMENT.from_string(source).root_render_func
+        self.context = Context(ENVIRONMENT, {}, None, {})
+
+    def __call__(self, names: Mapping[str, Any]) -> Iterator[str]:
+        context = self.context
+        context.parent = names  # type: ignore[assignment]  # only read: what a text sets goes to vars
+        if context.vars:
+            context.vars.clear()
+        return self._root(context)
 
 
 def is_path(source: str) -> bool:

@@ -6,12 +6,13 @@ from fractions import Fraction
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.errors import RequestError
 from curate.mix import apply, equal, explicit, proportional
 
+LAW = settings(max_examples=40, deadline=None)
 COUNTS = st.dictionaries(st.sampled_from("abcdefgh"), st.integers(0, 500), min_size=1).filter(
     lambda c: sum(c.values()) > 0
 )
@@ -26,6 +27,7 @@ def mixed(rows: pl.DataFrame, quotas: dict[str, int], seed: int = 0) -> dict[str
     return dict(apply(rows, quotas, seed)[0].select("id", "repeat").iter_rows())
 
 
+@LAW
 @given(COUNTS, st.integers(1, 2000), st.one_of(st.none(), st.integers(1, 300)))
 def test_proportional_quotas_sum_exactly_and_are_within_one_of_the_true_share(counts, rows, cap):
     quotas = proportional(counts, rows=rows, cap=cap)
@@ -38,6 +40,7 @@ def test_proportional_quotas_sum_exactly_and_are_within_one_of_the_true_share(co
         assert all(quota <= weights[source] for source, quota in quotas.items())
 
 
+@LAW
 @given(COUNTS, st.integers(1, 2000))
 def test_equal_quotas_sum_exactly_and_differ_by_one_at_most(counts, rows):
     quotas = equal(counts, rows=rows)
@@ -61,6 +64,7 @@ def test_explicit_takes_what_is_named_and_nothing_else():
     assert explicit({"a": 7, "b": 3}, rows={"b": 2}) == {"a": 0, "b": 2}
 
 
+@LAW
 @given(COUNTS, st.data(), st.integers(0, 3))
 def test_every_source_gives_its_quota_and_no_row_is_lost(counts, data, seed):
     rows = table(counts)
@@ -73,6 +77,7 @@ def test_every_source_gives_its_quota_and_no_row_is_lost(counts, data, seed):
         assert times <= 1, source
 
 
+@LAW
 @given(COUNTS, st.randoms(use_true_random=False), st.integers(1, 400))
 def test_the_order_of_rows_and_sources_does_not_matter(counts, random, size):
     rows, quotas = table(counts), proportional(counts, rows=size)
@@ -81,6 +86,7 @@ def test_the_order_of_rows_and_sources_does_not_matter(counts, random, size):
     assert mixed(rows[order], dict(reversed(quotas.items()))) == mixed(rows, quotas)
 
 
+@LAW
 @given(COUNTS, st.integers(0, 300))
 def test_a_smaller_quota_takes_a_subset(counts, less):
     rows = table(counts)

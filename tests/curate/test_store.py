@@ -33,7 +33,9 @@ def method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> methods.Method:
     return methods.find("embed", "counting", tmp_path)
 
 
-def test_vectors_stand_in_the_order_of_the_texts_and_each_text_is_embedded_once(method: methods.Method, tmp_path: Path) -> None:
+def test_vectors_stand_in_the_order_of_the_texts_and_each_text_is_embedded_once(
+    method: methods.Method, tmp_path: Path
+) -> None:
     texts = pl.Series(["banana", "fig", "banana", "", "apple pie"])
     log = tmp_path / "log"
     facts = store.vectors(texts, method, {"log": str(log), "width": 3}, tmp_path / "v.npy")
@@ -53,7 +55,9 @@ def test_only_new_texts_are_embedded_later(method: methods.Method, tmp_path: Pat
     assert log.read_text() == "c\n"
 
 
-def test_a_killed_embedding_keeps_its_whole_shards(method: methods.Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_embedding_keeps_its_whole_shards(
+    method: methods.Method, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(store, "_ROWS_PER_SHARD", 2)
     log = tmp_path / "log"
     options = {"log": str(log), "width": 3}

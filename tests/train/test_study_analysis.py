@@ -37,7 +37,9 @@ def world(
     for c, (arm, budget) in enumerate(cells):
         n = arms[arm] * budget
         mean = 2.5 - 0.15 * np.log(n / 64) if straight else 1.5 + 4.0 * n**-0.3
-        own = rng.normal(0, item_sd, items) + rng.normal(0, draw_sd, (draws, 1)) + rng.normal(0, rest_sd, (draws, items))
+        own = (
+            rng.normal(0, item_sd, items) + rng.normal(0, draw_sd, (draws, 1)) + rng.normal(0, rest_sd, (draws, items))
+        )
         # Bytes and rates are independent, so the ratio of sums has the planted mean.
         bits[c] = size * (mean + shared + own)
     return bits, size, cells
@@ -110,7 +112,9 @@ def test_m_of_a_power_law_is_found_between_budgets_a_factor_of_two_apart():
 
 def test_a_worth_beyond_the_budgets_is_a_bound_and_no_number():
     rng = np.random.default_rng(0)
-    bits, size, cells = world(rng, {"random": 1.0, "much_better": 9.0, "much_worse": 0.1}, item_sd=0, draw_sd=0.001, rest_sd=0)
+    bits, size, cells = world(
+        rng, {"random": 1.0, "much_better": 9.0, "much_worse": 0.1}, item_sd=0, draw_sd=0.001, rest_sd=0
+    )
     worths = {(w.arm, w.budget): w for w in analyse(table(bits, size, cells)).worths}
     assert str(worths["much_better", 64]) == "> 4"
     assert str(worths["much_better", 256]) == "> 1"

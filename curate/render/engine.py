@@ -1,0 +1,279 @@
+"""Renders rows through one template set: columns to roles, roles to a record, a record to messages.
+
+    engine = Engine(load_set("flan/sentiment/sst2"), seed=0)
+    engine.record({"sentence": "a fine film", "label": 1})                  Record(prompt="A fine film", response="positive", …)
+    engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="verdict", …)]
+
+Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
+wrong raises TemplateError. Cost: about 10 microseconds a row.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from curate.draws import draw
+from curate.errors import RowSkipped, TemplateError
+from curate.render import sandbox
+from curate.render.options import Options, draw_options, unshown
+from curate.render.template import Template, TemplateSet
+
+Message = dict[str, str]
+
+
+class Record(NamedTuple):
+    """What curation sees of a row. For a conversation: prompt is all user turns and response all assistant turns, each
+    joined by blank lines, so that filters and dedup read every word; the system message is in neither. messages: the
+    row's own conversation, where it has one; extra: JSON of what it held besides role and content, else None."""
+
+    prompt: str
+    response: str
+    messages: list[Message] | None = None
+    extra: str | None = None
+
+
+class Rendered(NamedTuple):
+    """One phrasing of one row. choices: what the target would say for each option, in the order shown, with the index of
+    the right one in answer; both None where no choice is asked for. references: every right target, this one first."""
+
+    template: str
+    kind: str
+    options_style: str | None
+    choices: list[str] | None
+    answer: int | None
+    references: list[str]
+    messages: list[Message]
+    shots: int = 0
+
+
+def as_is(messages: list[Message]) -> Rendered:
+    """A row that brings its own conversation."""
+    last = next(message["content"] for message in reversed(messages) if message["role"] == "assistant")
+    return Rendered("as_is", "forward", None, None, None, [last], messages)
+
+
+class Engine:
+    """A template set, compiled. seed: of the draws of template, options style and order, each keyed by the record's id."""
+
+    def __init__(self, template_set: TemplateSet, seed: int = 0):
+        self.set = template_set
+        self.seed = seed
+        paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
+        self._direct = [(role, path[0]) for role, path in paths.items() if len(path) == 1]
+        self._nested = [(role, path) for role, path in paths.items() if len(path) > 1]
+        self._computed = [role for role in template_set.columns if role not in paths]
+        self._columns = _expressions([template_set.columns[role] for role in self._computed])
+        self._where = _expression(template_set.where)
+        self._conversation = _expression(template_set.messages)
+        self._extra = _expressions(list(template_set.extra.values()))
+        self._answer = _expression(template_set.answer)
+        self._references = _expression(template_set.references)
+        self._choices = _expression(template_set.choices) if isinstance(template_set.choices, str) else None
+        self._prompt = sandbox.Text(template_set.record["prompt"])
+        self._response = sandbox.Text(template_set.record["response"])
+        self._record_reads = self._prompt.reads | self._response.reads
+        self._templates = tuple(_Phrasing(template) for template in template_set.templates)
+        self._when = _expressions([template.when or "true" for template in template_set.templates])
+        self._conditional = any(template.when for template in template_set.templates)
+
+    def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The roles of a raw row. Raises RowSkipped: a column is missing, or `where` is false."""
+        if not self.set.needs <= fields.keys():
+            missing = ", ".join(f"`{column}`" for column in sorted(self.set.needs - fields.keys()))
+            raise RowSkipped(f"the column {missing} is missing; there are: {', '.join(map(str, fields))}")
+        roles = {role: fields[column] for role, column in self._direct}
+        for role, path in self._nested:
+            roles[role] = _dig(fields, path)
+        if self._computed:
+            try:
+                values = self._columns(fields)
+            except RowSkipped:
+                raise
+            except Exception as error:
+                raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
+            roles.update(zip(self._computed, values, strict=True))
+        if self.set.where is not None and not self._evaluate(self._where, roles, "where"):
+            raise RowSkipped(f"where: {self.set.where} is false")
+        return roles
+
+    def record(self, fields: Mapping[str, Any]) -> Record:
+        """What curation sees. Raises RowSkipped: as ``roles``, and where prompt or response is null or empty."""
+        roles = self.roles(fields)
+        _refuse_null(roles, self._record_reads)
+        if self.set.answer is not None:
+            roles["answer"] = self._right_text(roles)
+        prompt = self._evaluate(self._prompt, roles, "record.prompt")
+        response = self._evaluate(self._response, roles, "record.response")
+        for name, text in (("prompt", prompt), ("response", response)):
+            if not text or text.isspace():
+                raise RowSkipped(f"the {name} is empty")
+        if self.set.messages is None:
+            return Record(prompt, response)
+        return Record(prompt, response, self._evaluate(self._conversation, roles, "messages"), self._rest(roles))
+
+    def _rest(self, roles: dict[str, Any]) -> str | None:
+        values = zip(self.set.extra, self._evaluate(self._extra, roles, "extra"), strict=True)
+        rest = {key: value for key, value in values if value not in (None, "", [], {})}
+        return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
+
+    def render(self, id: str, fields: Mapping[str, Any], *, which: str = "one") -> list[Rendered]:
+        """The row in one phrasing drawn by its id, in ``all`` that apply to it, or in the one so named.
+
+        Raises RowSkipped: as ``roles``; no template applies; a role that the template reads is null; a text comes out
+        empty; the answer is none of the choices. Raises TemplateError: a template fails on this row.
+        """
+        roles = self.roles(fields)
+        if self.set.messages is not None:
+            return [as_is(self._evaluate(self._conversation, roles, "messages", id))]
+        phrasings = self._drawn(id, roles, which)
+        right = self._gold(roles, id)
+        return [self._phrase(phrasing, roles, right, id) for phrasing in phrasings]
+
+    def _drawn(self, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
+        applying = self._templates
+        if self._conditional:
+            holds = self._evaluate(self._when, roles, "when", id)
+            applying = tuple(phrasing for phrasing, yes in zip(applying, holds, strict=True) if yes)
+        if which not in ("one", "all"):
+            applying = tuple(phrasing for phrasing in applying if phrasing.name == which)
+        if not applying:
+            raise RowSkipped("no template applies" if which in ("one", "all") else f"the template '{which}' does not apply")
+        return (applying[draw(self.seed, "render.template", id) % len(applying)],) if which == "one" else applying
+
+    def _phrase(self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, id: str) -> Rendered:
+        if None in roles.values():
+            _refuse_null(roles, phrasing.reads)
+        options = None
+        if right is not None:
+            roles = dict(roles)
+            if right.texts is None:
+                roles["answer"] = right.answer
+            else:
+                texts = phrasing.choices or right.texts
+                options = draw_options(texts, draw(self.seed, "render.options", id)) if phrasing.shows else unshown(texts)
+                place = options.place(right.answer)
+                roles["answer"], roles["options"] = options.answers[place], options.block
+        messages = []
+        for role, text in phrasing.texts:
+            content = self._evaluate(text, roles, phrasing.name, id)
+            if not content or content.isspace():
+                raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
+            messages.append({"role": role, "content": content})
+        references, choices, style = [content], None, None
+        if options is not None:
+            style = options.style
+            choices = self._targets(phrasing, roles, options.answers, id) if phrasing.asks else None
+        elif phrasing.asks and right is not None and right.references:
+            references = list(dict.fromkeys([content, *self._targets(phrasing, roles, right.references, id)]))
+        answer = None if choices is None else place
+        return Rendered(phrasing.name, phrasing.kind, style, choices, answer, references, messages)
+
+    def _targets(self, phrasing: _Phrasing, roles: dict[str, Any], answers: tuple[str, ...], id: str) -> list[str]:
+        """The target as it would be for each of the answers."""
+        if phrasing.bare:
+            return list(answers)
+        text = phrasing.texts[-1][1]
+        return [self._evaluate(text, {**roles, "answer": answer}, phrasing.name, id) for answer in answers]
+
+    def _gold(self, roles: dict[str, Any], id: str | None = None) -> _Right | None:
+        """The right answer, and the choices or the other right answers."""
+        if self.set.answer is None:
+            return None
+        answer = self._evaluate(self._answer, roles, "answer", id)
+        if answer is None:
+            raise RowSkipped("the answer is null")
+        if self.set.choices is not None:
+            texts = self.set.choices if self._choices is None else self._evaluate(self._choices, roles, "choices", id)
+            texts = tuple(map(str, texts))
+            return _Right(_index(answer, texts), texts)
+        if self._references is None:
+            return _Right(answer, None)
+        return _Right(answer, None, tuple(map(str, self._evaluate(self._references, roles, "references", id) or ())))
+
+    def _right_text(self, roles: dict[str, Any]) -> Any:
+        right = self._gold(roles)
+        assert right is not None
+        return right.answer if right.texts is None else right.texts[right.answer]
+
+    def _evaluate(self, compiled: Callable[[Any], Any], roles: dict[str, Any], key: str, id: str | None = None) -> Any:
+        try:
+            return compiled(roles)
+        except RowSkipped:
+            raise
+        except Exception as error:
+            raise self._error(error, key, id) from error
+
+    def _error(self, error: Exception, template: str, id: str | None) -> TemplateError:
+        row = f" at the row {id}" if id else ""
+        return TemplateError(
+            f"{self.set.path}: `{template}` fails{row}: {error}; a template may read only what every row has, "
+            "and `columns` can say `| default(…)`"
+        )
+
+
+class _Right(NamedTuple):
+    """The right answer of a row: an index into texts where there are choices, else the answer itself."""
+
+    answer: Any
+    texts: tuple[str, ...] | None
+    references: tuple[str, ...] = ()
+
+
+class _Phrasing:
+    """A template, compiled. shows: its input prints the options. asks: its target says the answer, so other answers make
+    other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else."""
+
+    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts")
+
+    def __init__(self, template: Template):
+        self.name, self.kind, self.choices = template.name, template.kind, template.choices
+        self.texts = [(role, sandbox.Text(source)) for role, source in template.messages]
+        target = self.texts[-1][1]
+        self.shows = any("options" in text.reads for _, text in self.texts[:-1])
+        self.asks = template.kind == "forward" and "answer" in target.reads
+        self.bare = target.source.replace(" ", "") == "{{answer}}"
+        self.reads = frozenset().union(*(text.reads for _, text in self.texts))
+
+
+def _expression(source: str | None) -> Callable[[Any], Any]:
+    if source is None:
+        return lambda roles: None
+    if sandbox.expression_reads(source) == {source}:
+        return lambda roles: roles[source]
+    compiled = sandbox.Expressions([source])
+    return lambda roles: compiled(roles)[0]
+
+
+def _expressions(sources: list[str]) -> sandbox.Expressions:
+    return sandbox.Expressions(sources)
+
+
+def _dig(fields: Mapping[str, Any], path: list[str]) -> Any:
+    value: Any = fields
+    for depth, step in enumerate(path):
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise RowSkipped(f"the column `{'.'.join(path)}` is missing at `{'.'.join(path[: depth + 1])}`") from error
+    return value
+
+
+def _refuse_null(roles: dict[str, Any], reads: frozenset[str]) -> None:
+    for role in sorted(reads):
+        if role in roles and roles[role] is None:
+            raise RowSkipped(f"the role `{role}` is null")
+
+
+def _index(answer: Any, texts: tuple[str, ...]) -> int:
+    """The right choice as an index, from an index (also in digits) or from its text."""
+    if isinstance(answer, str) and answer in texts:
+        return texts.index(answer)
+    try:
+        index = int(answer)
+    except (TypeError, ValueError):
+        index = -1
+    if not 0 <= index < len(texts):
+        raise RowSkipped(f"the answer {str(answer)[:40]!r} is none of the {len(texts)} choices")
+    return index

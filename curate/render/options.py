@@ -1,0 +1,134 @@
+"""Options and the right answer as one typed value: how they are shown, in which order, and what the target says.
+
+    value = draw_options(("yes", "no"), number)      number: a 64-bit draw keyed by the record's id
+    value.block                                      "A) no\\nB) yes"       what {{ options }} prints
+    value.answers                                    ("A", "B")            what {{ answer }} prints, choice by choice
+    value.answers[value.place(0)]                    "B"                   the target where label 0 ("yes") is right
+
+Style, order and enumerator come from one draw; the target, the candidates of rank classification and the index of the
+answer follow from them, so that a target can never name a letter which the prompt does not show (the released Flan 2022
+mixture holds such rows: google-research/FLAN, issue 25).
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from functools import lru_cache
+
+from curate.errors import RowSkipped
+
+_ROMAN = ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")
+MARKS: dict[str, tuple[str, ...]] = {
+    "upper": tuple(string.ascii_uppercase),
+    "lower": tuple(string.ascii_lowercase),
+    "number": tuple(str(number) for number in range(1, 1000)),
+    "roman": _ROMAN,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Style:
+    """One way to show options. item holds {text}, and {mark} where marks are counted; answer is what the target says:
+    {text}, {mark} or both. between and barred: what joins items, and what no option may then contain."""
+
+    name: str
+    item: str
+    answer: str
+    marks: str | None = None
+    between: str = "\n"
+    before: str = ""
+    after: str = ""
+    barred: tuple[str, ...] = ("\n",)
+    longest: int = 100_000  # characters of all options together
+
+    def __post_init__(self):
+        shows_mark = "{mark}" in self.item
+        if "{text}" not in self.item or shows_mark != (self.marks is not None):
+            raise ValueError(f"options style {self.name}: an item shows its text, and a mark if and only if marks are counted")
+        if "{mark}" in self.answer and not shows_mark:
+            raise ValueError(f"options style {self.name}: the target names a mark that the prompt does not show")
+        if "{mark}" not in self.answer and "{text}" not in self.answer:
+            raise ValueError(f"options style {self.name}: the target says neither mark nor text")
+
+    def fits(self, texts: tuple[str, ...]) -> bool:
+        """Whether these options can be read back from the block without doubt."""
+        return (
+            (self.marks is None or len(texts) <= len(MARKS[self.marks]))
+            and sum(map(len, texts)) <= self.longest
+            and not any(bar in text for bar in self.barred for text in texts)
+        )
+
+
+STYLES: tuple[Style, ...] = (
+    Style("dash", "- {text}", "{text}"),
+    Style("star", "* {text}", "{text}", before="Pick one:\n"),
+    Style("upper_bracket", "{mark}) {text}", "{mark}", marks="upper"),
+    Style("lower_parens", "({mark}) {text}", "({mark}) {text}", marks="lower", before="Choices:\n"),
+    Style("upper_dot_text", "{mark}. {text}", "{text}", marks="upper", before="The options are\n"),
+    Style("number_dot", "{mark}. {text}", "{mark}", marks="number"),
+    Style("roman", "{mark}. {text}", "{mark}", marks="roman", before="Possible answers:\n"),
+    Style("slash", "{text}", "{text}", between=" / ", before="[", after="]", barred=("\n", "/", "[", "]"), longest=120),
+    Style("quoted", '"{text}"', "{text}", between=" or ", before="Say ", after=".", barred=("\n", '"'), longest=120),
+)
+_ALWAYS = Style("number_block", "{mark}. {text}", "{mark}", marks="number", between="\n\n", barred=())  # options of many lines
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The value. order[i]: which choice (in label order) stands at place i. answers[i]: what the target says for it.
+    style: None where the template shows no options; the answers are then the texts, in label order."""
+
+    block: str
+    answers: tuple[str, ...]
+    order: tuple[int, ...]
+    style: str | None
+
+    def place(self, label: int) -> int:
+        """Where the choice with this label stands: an index into ``answers``."""
+        return self.order.index(label)
+
+
+def draw_options(texts: tuple[str, ...], number: int) -> Options:
+    """The value for one record: style and order from one 64-bit draw. Cost: a look-up where the texts recur."""
+    fitting = _fitting(texts)
+    style, number = fitting[number % len(fitting)], number // len(fitting)
+    return lay_out(texts, style, permutation(len(texts), number))
+
+
+@lru_cache(maxsize=4096)
+def lay_out(texts: tuple[str, ...], style: Style, order: tuple[int, ...]) -> Options:
+    """Options in one style and one order."""
+    marks = MARKS[style.marks] if style.marks else ("",) * len(texts)
+    pairs = [(mark, texts[label]) for mark, label in zip(marks, order, strict=False)]
+    block = style.between.join(style.item.format(mark=mark, text=text) for mark, text in pairs)
+    answers = tuple(style.answer.format(mark=mark, text=text) for mark, text in pairs)
+    return Options(style.before + block + style.after, answers, order, style.name)
+
+
+@lru_cache(maxsize=4096)
+def unshown(texts: tuple[str, ...]) -> Options:
+    """The value where the prompt shows no options."""
+    _fitting(texts)
+    return Options("", texts, tuple(range(len(texts))), None)
+
+
+def permutation(n: int, number: int) -> tuple[int, ...]:
+    """An order of n things from one number: Fisher-Yates, each step drawn by splitmix64 (Steele, Lea and Flood 2014)."""
+    order = list(range(n))
+    for last in range(n - 1, 0, -1):
+        number = (number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((number ^ (number >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        other = (mixed ^ (mixed >> 31)) % (last + 1)
+        order[last], order[other] = order[other], order[last]
+    return tuple(order)
+
+
+@lru_cache(maxsize=4096)
+def _fitting(texts: tuple[str, ...]) -> tuple[Style, ...]:
+    if len(texts) < 2 or not all(text.strip() for text in texts):
+        raise RowSkipped("there are fewer than two options, or one of them is empty")
+    if len(set(texts)) < len(texts):
+        raise RowSkipped("two of the options are the same text")
+    return tuple(style for style in STYLES if style.fits(texts)) or (_ALWAYS,)
