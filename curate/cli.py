@@ -95,10 +95,11 @@ def show(
     """Look at rows: kept or removed, at any stage, or one row through all of them."""
     from curate import show as showing
 
-    _print(
-        showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit),
-        as_json,
-    )
+    rows = showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit)
+    if as_json or id is not None:
+        _print(rows, as_json)
+    else:
+        _blocks(rows)
 
 
 @app.command()
@@ -348,6 +349,21 @@ def _print(
     console.print(view)
 
 
+def _blocks(rows: list[dict[str, Any]]) -> None:
+    """A block a row, a line a column: what a wide table cannot show."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(markup=False, highlight=False)
+    for row in rows:
+        console.print(Text(f"── {row.get('id', '')}", style="bold"))
+        for name, value in row.items():
+            if name != "id":
+                console.print(Text(f"{name:>14}  ", style="dim") + Text(str(value)), soft_wrap=not sys.stdout.isatty())
+    if not rows:
+        _say("Nothing.")
+
+
 def _short(options: dict[str, Any]) -> str:
     return ", ".join(f"{name}={value}" for name, value in options.items() if value is not None)
 
@@ -372,8 +388,6 @@ def check_packages() -> None:
 
 def main() -> None:
     """Runs the command: 0 done, 1 the data or a check says no, 2 the request was wrong, 130 stopped by Ctrl-C."""
-    import click
-
     try:
         check_packages()
         sys.exit(app(standalone_mode=False) or 0)
@@ -382,15 +396,17 @@ def main() -> None:
             raise
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:
+        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own usage errors know how to speak
+            error.show()  # type: ignore[attr-defined]
+            sys.exit(2)
+        raise
 
 
 if __name__ == "__main__":

@@ -202,9 +202,10 @@ class _Check:
         render = self.section("render", top, _RENDER)
         train = self.training(top)
         study, arms = self.study(top, train, holdout)
-        release = self.section(
-            "release", top, _without(methods.signature("curate/card.py", "release", 2), "recipe", "manifests")
-        )
+        release = None
+        if "release" in self.data:
+            schema = _without(methods.signature("curate/card.py", "release", 2), "recipe", "manifests")
+            release = self.bind("release", schema, top.get("release") or {}, ("release",))
         if train and _name(train.get("model")) == "tiny" and not (holdout or {}).get("base"):
             self.say(
                 "`model: tiny` is pretrained on text of its own; set aside a share, as in `holdout: {fraction: 0.05, base: 0.2}`",
@@ -269,7 +270,11 @@ class _Check:
             bound = self.bind(f"source {kind}", kinds[kind].parameters + common, options or {}, (*at, kind))
             from curate.load import records
 
-            name = records.describe(kind, bound, self.path_base) if not self.problems else str(bound.get("name") or f"{kind}-{number}")
+            name = (
+                records.describe(kind, bound, self.path_base)
+                if not self.problems
+                else str(bound.get("name") or f"{kind}-{number}")
+            )
             twin = next((source for source in found if source.name == name), None)
             if twin is not None:
                 self.say(f"two sources are called '{name}'; give one of them another `name:`", *at)
@@ -347,10 +352,10 @@ class _Check:
         return name, self.bind(f"mix {name}", methods.signature("curate/mix.py", name, 1), options, ("mix", name))
 
     def training(self, top: dict[str, Any]) -> dict[str, Any] | None:
-        schema = _without(methods.signature("train/run.py", "train", 2), "seed", "base_texts")
-        train = self.section("train", top, schema)
-        if train is None:
+        if not self.data.get("train"):
             return None
+        schema = _without(methods.signature("train/run.py", "train", 2), "seed", "base_texts")
+        train = self.bind("train", schema, top["train"], ("train",))
         for key, kind in (("tuning", "tuning"), ("objective", "objectives")):
             method, options, _ = self.choice(kind, train.get(key), ("train", key))
             if method is not None:
@@ -359,10 +364,11 @@ class _Check:
 
     def study(self, top: dict[str, Any], train: Any, holdout: Any) -> tuple[dict[str, Any] | None, dict[str, Any]]:
         arms: dict[str, tuple[Method, dict[str, Any]]] = {}
-        schema = (Parameter("arms", "dict", REQUIRED), *_study_parameters())
-        study = self.section("study", top, schema)
-        if study is None:
+        if not self.data.get("study"):
             return None, arms
+        study = self.bind(
+            "study", (Parameter("arms", "dict", REQUIRED), *_study_parameters()), top["study"], ("study",)
+        )
         if train is None:
             self.say("a study trains models: say which with a `train:` section, at least `train: {model: …}`", "study")
         if holdout is None:

@@ -36,6 +36,7 @@ _SECTION_OF = {word: section for section, words in _WORDS.items() for word in wo
 _UNDERLINED = re.compile(r"^(?P<word>[A-Za-z][A-Za-z ]*?)[ ]*:?\n(?:-{3,}|={3,})[ ]*$", re.MULTILINE)
 _COLON = re.compile(r"^(?:\.\. (?P<directive>[a-z]+)::.*|(?P<word>[A-Z][A-Za-z ]*?)[ ]?::?)[ ]*$", re.MULTILINE)
 _FIELD_LIST = re.compile(r"^:(param|type|returns?|rtype|raises?)\b", re.MULTILINE)
+_PARAMETER = re.compile(r"\*{0,2}\w+ \(.*\):")  # how a docstring starts whose summary a decorator writes
 _UNFILLED = re.compile(r"%\(\w+\)[sd]")  # left where a decorator writes the text at import
 
 
@@ -43,7 +44,7 @@ def objects(source: bytes, module: str) -> list[dict[str, Any]]:
     """The documented public objects of one module, in the order of the file.
 
     Each is {module, name (qualified inside the module), kind (function, method, class, property, object), signature
-    (names and defaults, without annotations), text (the docstring, cleaned), sections (name -> text, dedented)}.
+    ("(by, ascending=True)", without annotations; "" where it takes none), text (the docstring, cleaned), sections (name -> text, dedented)}.
     Raises SyntaxError or ValueError where the file is not Python that this interpreter reads.
     """
     tree = ast.parse(source)
@@ -95,14 +96,16 @@ def _decorators(node: ast.AST) -> list[str]:
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, prefix: str) -> str:
-    """``sort(by, ascending=True)``: the bare name for a property and for a class without __init__."""
+    """``(by, ascending=True)``; empty for a property and for a class without __init__."""
     function: ast.stmt | None = node
     if isinstance(node, ast.ClassDef):
-        function = next((item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None)
+        function = next(
+            (item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None
+        )
     if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef) or _kind(node, prefix) == "property":
-        return node.name
+        return ""
     bound = bool(prefix or isinstance(node, ast.ClassDef)) and "staticmethod" not in _decorators(node)
-    return f"{node.name}({', '.join(_arguments(function.args)[bound:])})"
+    return f"({', '.join(_arguments(function.args)[bound:])})"
 
 
 def _arguments(arguments: ast.arguments) -> list[str]:
@@ -140,8 +143,14 @@ def _attached(tree: ast.Module, module: str) -> Iterator[_Found]:
     for node in tree.body:
         value = getattr(node, "value", None)
         target = node.targets[0].id if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) else ""
-        if isinstance(value, ast.Call) and (function := _called(value)) in ("add_newdoc", "add_docstr", "add_docstr_all"):
-            pairs = _newdocs(value, names) if function == "add_newdoc" else _docstr(value, names, function, module, target)
+        if isinstance(value, ast.Call) and (function := _called(value)) in (
+            "add_newdoc",
+            "add_docstr",
+            "add_docstr_all",
+        ):
+            pairs = (
+                _newdocs(value, names) if function == "add_newdoc" else _docstr(value, names, function, module, target)
+            )
             for owner, name, text in pairs:
                 if name and not any(part.startswith("_") for part in name.split(".")):
                     yield owner, name, *_headed(name, _tidy(text))
@@ -192,9 +201,10 @@ def _headed(name: str, text: str) -> tuple[str, str, str]:
     last = name.rpartition(".")[2]
     head, _, rest = text.partition("\n\n")
     if not re.match(rf"(?:[\w.]+\.)?{re.escape(last)}\s*\(", head):
-        return "property" if "." in name else "object", last, text
+        return "property" if "." in name else "object", "", text
     signature = re.sub(r"\n--$", "", head.strip())
     signature = re.sub(r"\s*\n\s*", " ", signature.split("\n" + last)[0])  # the first of several forms
+    signature = signature[signature.index("(") :]
     return "method" if "." in name else "function", signature, rest.strip()
 
 
@@ -213,7 +223,11 @@ def _value(node: ast.AST | None, names: dict[str, Any]) -> Any:
     if isinstance(node, ast.Dict):
         pairs = {_value(key, names): _value(value, names) for key, value in zip(node.keys, node.values, strict=True)}
         return {key: value for key, value in pairs.items() if isinstance(key, str) and isinstance(value, str)}
-    if isinstance(node, ast.Call) and _called(node) == "parse_kwargs" and isinstance(text := _value(node.args[0], names), str):
+    if (
+        isinstance(node, ast.Call)
+        and _called(node) == "parse_kwargs"
+        and isinstance(text := _value(node.args[0], names), str)
+    ):
         entries = [entry.strip() for entry in re.split(r"\n {4}(?!\s)", text)]
         return {entry.split(" ")[0]: entry for entry in entries if entry}
     if isinstance(node, ast.Call) and _called(node) == "merge_dicts":
@@ -246,7 +260,11 @@ def sections(text: str) -> dict[str, str]:
     "summary" is all that stands before and between the headings. Sections that a decorator fills at import are left out.
     """
     found = _numpydoc(text) if any(_known(match) for match in _UNDERLINED.finditer(text)) else _google(text)
-    joined = {name: "\n\n".join(part for part in (_block(part) for part in parts) if part) for name, parts in found.items()}
+    if _PARAMETER.match(text):
+        found.setdefault("parameters", []).insert(0, found["summary"].pop(0))
+    joined = {
+        name: "\n\n".join(part for part in (_block(part) for part in parts) if part) for name, parts in found.items()
+    }
     return {name: joined[name] for name in SECTIONS if joined.get(name) and not _UNFILLED.search(joined[name])}
 
 

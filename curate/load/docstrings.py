@@ -35,7 +35,7 @@ TEMPLATE = "pools/docstrings"
 MINIMUM = 120  # characters of a section that is asked for
 
 _PASSED_OVER = {
-    "tests", "test", "testing", "_testing", "_internal", "conftest", "benchmarks",
+    "tests", "test", "_internal", "conftest", "benchmarks",
     "externals", "external", "_external", "extern", "_extern", "vendor", "vendored", "_vendor", "_vendored", "third_party",
 }  # fmt: skip
 _FILES_A_CALL = 256  # half a second of work: a worker's start costs 20 ms
@@ -145,7 +145,9 @@ def _passed_over(parts: tuple[str, ...]) -> bool:
 def _find(name: str) -> _Package:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise SourceError(f"docstrings: the package '{name}' is not installed; install it, or leave it out of `packages`")
+        raise SourceError(
+            f"docstrings: the package '{name}' is not installed; install it, or leave it out of `packages`"
+        )
     folders = tuple(Path(folder) for folder in spec.submodule_search_locations)
     distributions = importlib.metadata.packages_distributions().get(name)
     if not distributions:
@@ -179,5 +181,7 @@ def _call(files: list[tuple[str, str]]) -> list[Any]:
     answers = done.stdout.splitlines()
     if done.returncode or len(answers) != len(files):
         last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise DataError(f"docstrings: a worker stopped with exit code {done.returncode} ({last}); run the command again")
+        raise DataError(
+            f"docstrings: a worker stopped with exit code {done.returncode} ({last}); run the command again"
+        )
     return list(map(orjson.loads, answers))

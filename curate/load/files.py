@@ -57,12 +57,12 @@ def load(*, path: str | list[str], header: list[str] | None = None, base: Path) 
         relative = Path(os.path.relpath(file, base)).as_posix()
         reader, unit = _READERS[_ending(file)]
         if header is not None and reader not in (_csv, _tsv):
-            raise SourceError(f"{file}: `header` names the columns of CSV and TSV files only; remove it from this source")
+            raise SourceError(
+                f"{file}: `header` names the columns of CSV and TSV files only; remove it from this source"
+            )
         split, number = _split(file), 0
         for number, fields, problem in _guarded(reader, file, header):
-            yield Raw(
-                f"{relative}#{number}", fields, f"{relative}{unit}{number}", problem, str(file), split
-            )
+            yield Raw(f"{relative}#{number}", fields, f"{relative}{unit}{number}", problem, str(file), split)
         if not number:
             raise SourceError(f"{file}: the file holds no row; take it out of `path`, or write it again")
 
@@ -70,7 +70,11 @@ def load(*, path: str | list[str], header: list[str] | None = None, base: Path) 
 def describe(*, path: str | list[str], header: list[str] | None) -> str:
     """The file's stem, or its folder where the stem is a split's name or a pattern: sst2/train.tsv.gz is "sst2"."""
     del header
-    parts = [part for part in Path(path[0] if isinstance(path, list) and path else str(path)).parts if part not in ("/", "..")]
+    parts = [
+        part
+        for part in Path(path[0] if isinstance(path, list) and path else str(path)).parts
+        if part not in ("/", "..")
+    ]
     stems = [part.split(".")[0] if number == len(parts) - 1 else part for number, part in enumerate(parts)]
     said = [stem for stem in stems if stem and not glob.has_magic(stem)]
     telling = [stem for stem in said if _split_word(stem) is None]
@@ -106,15 +110,23 @@ def _matches(path: str, base: Path) -> list[Path]:
         return [
             file
             for file in inside
-            if file.is_file() and _format(file) and not any(part.startswith(".") for part in file.relative_to(start).parts)
+            if file.is_file()
+            and _format(file)
+            and not any(part.startswith(".") for part in file.relative_to(start).parts)
         ]
-    return [file for name in sorted(glob.glob(str(start), recursive=True)) if (file := Path(name)).is_file() and _ending(file)]
+    return [
+        file
+        for name in sorted(glob.glob(str(start), recursive=True))
+        if (file := Path(name)).is_file() and _ending(file)
+    ]
 
 
 def _near(path: Path) -> str:
     beside = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)
-    return f". Did you mean '{close[0]}'?" if close else "; paths hang from the recipe's `data:` folder (or --set data=…)"
+    return (
+        f". Did you mean '{close[0]}'?" if close else "; paths hang from the recipe's `data:` folder (or --set data=…)"
+    )
 
 
 def _format(file: Path) -> str | None:
@@ -196,7 +208,9 @@ def _json(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_
         if not text.strip():
             return
         place = f"{file}:{error.lineno}"
-        raise SourceError(f"{place}: the file is {_why_not_json(text, error)}; an array is read whole, so mend it") from error
+        raise SourceError(
+            f"{place}: the file is {_why_not_json(text, error)}; an array is read whole, so mend it"
+        ) from error
     for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
         yield (number, row, None) if isinstance(row, dict) else (number, None, _not_a_mapping(row))
 
@@ -255,7 +269,9 @@ def _checked(columns: list[str], file: Path) -> list[str]:
     twice = sorted({column for column in columns if columns.count(column) > 1})
     if twice or _undecoded(columns):
         why = f"two columns are called '{twice[0]}'" if twice else "the header is not UTF-8"
-        raise SourceError(f"{file}: {why}; mend the first line, or name the columns with `header: […]` where it is a row")
+        raise SourceError(
+            f"{file}: {why}; mend the first line, or name the columns with `header: […]` where it is a row"
+        )
     return columns
 
 

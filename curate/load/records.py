@@ -8,20 +8,21 @@ Beside it may stand ``describe(**options) -> str``, the source's name where the 
 TEMPLATE, the set that fits what it yields (else the shape is recognised).
 
 A template set says how a row becomes prompt and response. It is named with ``as:`` or ``template:``, or recognised, file by
-file, where the columns are those of exactly one shape:
+file, where the columns of exactly one shape are there:
 
-    shape              columns                        a row
-    messages           messages                       {"messages": [{"role": "user", "content": "Hi"}, ...]}
-    conversations      conversations                  {"conversations": [{"from": "human", "value": "Hi"}, ...]}
-    dolly              instruction context response   {"instruction": "Sum up.", "context": "...", "response": "..."}
-    alpaca             instruction output             {"instruction": "Add.", "input": "1, 2", "output": "3"}
-    alpaca             instruction input response     {"instruction": "Add.", "input": "1, 2", "response": "3"}
-    prompt_completion  prompt completion              {"prompt": "1 + 2 =", "completion": "3"}
-    prompt_completion  prompt response                {"prompt": "1 + 2 =", "response": "3"}
-    inputs_targets     inputs targets                 {"inputs": "1 + 2 =", "targets": "3"}
+    shape              its columns, in a row
+    messages           {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}
+    conversations      {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]}
+    dolly              {"instruction": "Sum up.", "context": "It rained all day.", "response": "Rain."}
+    alpaca             {"instruction": "Name a prime.", "output": "2"}
+    alpaca             {"instruction": "Add.", "input": "1, 2", "response": "3"}
+    prompt_completion  {"prompt": "1 + 2 =", "completion": "3"}
+    prompt_completion  {"prompt": "1 + 2 =", "response": "3"}
+    inputs_targets     {"inputs": "1 + 2 =", "targets": "3"}
 
-The two spellings with ``response`` are read as if the column had the shape's own name. Further columns do not matter. Where
-the columns of two shapes are there (a Dolly row with an ``output``), nothing is guessed.
+The second spellings of Alpaca and of prompt and completion are read as if ``response`` had the shape's own name. Further
+columns do not matter (Alpaca's ``input`` is read where it is there). Where the columns of two shapes are there, as in a Dolly
+row with an ``output``, nothing is guessed.
 
 A row that cannot be read goes to ``removed`` with its place and the reason. More than 5 % of a file stops the run, unless
 ``on_error: remove``; rows that a ``where`` leaves out were meant to go and do not count.
@@ -41,7 +42,6 @@ from typing import Any, Literal, NamedTuple
 import orjson
 import polars as pl
 
-from curate import columns as names
 from curate import methods
 from curate.errors import MethodError, RequestError, RowSkipped, SourceError
 from curate.methods import Method
@@ -101,9 +101,7 @@ class Common:
 def common(
     *,
     name: str | None = None,
-    as_: Literal[
-        "alpaca", "dolly", "prompt_completion", "messages", "conversations", "inputs_targets"
-    ] | None = None,
+    as_: Literal["alpaca", "dolly", "prompt_completion", "messages", "conversations", "inputs_targets"] | None = None,
     template: str | None = None,
     license: str | None = None,
     task: str | None = None,
@@ -269,9 +267,9 @@ def _columns_of(head: list[Raw], source: Common) -> set[str]:
     return {column for row in head if row.fields is not None for column in _rename(row.fields, source.columns)}
 
 
-def _rename(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _rename(row: dict[str, Any], new_names: dict[str, str]) -> dict[str, Any]:
     """The row with its columns renamed, new: old. A column in the way of a new name gives way."""
-    present = {new: old for new, old in names.items() if old in row}
+    present = {new: old for new, old in new_names.items() if old in row}
     if not present:
         return row
     gone = {*present, *present.values()}

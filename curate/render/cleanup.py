@@ -1,7 +1,8 @@
 """The named clean-up filters that a template file may use: ``columns: {hypothesis: sentence2 | squeeze}``.
 
 A filter takes a value of the row first, and returns a new value; it never changes the row. A value that makes no sense
-to it raises RowSkipped, so that the row goes to ``removed`` with the reason. The text filters pass None through.
+to it raises RowSkipped, so that the row goes to ``removed`` with the reason. A null never comes here: a row whose column
+is null leaves, unless the expression says ``| default(…, true)``.
 """
 
 from __future__ import annotations
@@ -13,35 +14,33 @@ from typing import Any
 from curate.errors import RowSkipped
 
 
-def squeeze(text: str | None) -> str | None:
+def squeeze(text: str) -> str:
     """Runs of white space become one space: ``" a\\n b " -> "a b"``."""
-    return None if text is None else " ".join(text.split())
+    return " ".join(text.split())
 
 
-def before(text: str | None, separator: str) -> str | None:
+def before(text: str, separator: str) -> str:
     """What stands before the first separator, trimmed; all of it where there is none."""
-    return None if text is None else text.partition(separator)[0].strip()
+    return text.partition(separator)[0].strip()
 
 
-def after(text: str | None, separator: str) -> str | None:
+def after(text: str, separator: str) -> str:
     """What stands after the last separator, trimmed; all of it where there is none."""
-    return None if text is None else text.rpartition(separator)[2].strip()
+    return text.rpartition(separator)[2].strip()
 
 
-def without(text: str | None, start: str, end: str) -> str | None:
+def without(text: str, start: str, end: str) -> str:
     """Drops every stretch from ``start`` to the next ``end``: ``"48/2=<<48/2=24>>24" | without("<<", ">>") -> "48/2=24"``."""
-    return None if text is None else re.sub(f"{re.escape(start)}.*?{re.escape(end)}", "", text, flags=re.DOTALL)
+    return re.sub(f"{re.escape(start)}.*?{re.escape(end)}", "", text, flags=re.DOTALL)
 
 
-def question(text: str | None) -> str | None:
+def question(text: str) -> str:
     """Capital first, one question mark last: ``"who wrote emma" -> "Who wrote emma?"``."""
-    return None if text is None else _capital(text.strip().rstrip("?").rstrip() + "?")
+    return _capital(text.strip().rstrip("?").rstrip() + "?")
 
 
-def sentence(text: str | None) -> str | None:
+def sentence(text: str) -> str:
     """Capital first, a mark at the end: ``"a film of ideas" -> "A film of ideas."``."""
-    if text is None:
-        return None
     text = text.strip()
     return _capital(text if text[-1:] in {*".!?…\"'”’)"} else f"{text}.")
 
@@ -49,27 +48,24 @@ def sentence(text: str | None) -> str | None:
 _SPACED = re.compile(r" (?=[.,;:!?%)\]}]|n't\b|'(?:s|re|ve|ll|d|m)\b)|(?<=[(\[{$]) ")
 
 
-def untokenized(text: str | None) -> str | None:
+def untokenized(text: str) -> str:
     """Takes back the spaces of Treebank tokens: ``"it 's good , is n't it ?" -> "it's good, isn't it?"``."""
-    if text is None:
-        return None
     text = text.replace("-lrb-", "(").replace("-rrb-", ")").replace("`` ", '"').replace(" ''", '"')
     return _SPACED.sub("", text).strip()
 
 
-def blank_if(text: str | None, *fillers: str) -> str:
-    """Empty where the whole text says no more than one of the fillers; case and marks are ignored. None is empty too."""
-    text = text or ""
+def blank_if(text: str, *fillers: str) -> str:
+    """Empty where the whole text says no more than one of the fillers; case and marks are ignored."""
     letters = "".join(filter(str.isalnum, text.casefold()))
     return "" if letters in {"".join(filter(str.isalnum, filler.casefold())) for filler in fillers} else text
 
 
 def label_index(label: Any, *names: str) -> int | None:
-    """A label as its index: a name, or a number in digits, as CSV files have it. -1, "" and None, unlabelled, give None.
+    """A label as its index: a name, or a number in digits, as CSV files have it. -1 and "", unlabelled, give None.
 
     ``"not_entailment" | label_index("entailment", "not_entailment") -> 1``
     """
-    if label in (None, "", -1, "-1"):
+    if label in ("", -1, "-1"):
         return None
     if label in names:
         return names.index(label)

@@ -60,6 +60,7 @@ class Engine:
     def __init__(self, template_set: TemplateSet, seed: int = 0):
         self.set = template_set
         self.seed = seed
+        self._needs = sorted(template_set.needs)
         paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
         self._direct = [(role, path[0]) for role, path in paths.items() if len(path) == 1]
         self._nested = [(role, path) for role, path in paths.items() if len(path) > 1]
@@ -79,10 +80,11 @@ class Engine:
         self._conditional = any(template.when for template in template_set.templates)
 
     def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The roles of a raw row. Raises RowSkipped: a column is missing, or `where` is false."""
-        if not self.set.needs <= fields.keys():
-            missing = ", ".join(f"`{column}`" for column in sorted(self.set.needs - fields.keys()))
-            raise RowSkipped(f"the column {missing} is missing; there are: {', '.join(map(str, fields))}")
+        """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `where` is false."""
+        for column in self._needs:
+            if fields.get(column) is None:
+                what = "null" if column in fields else f"missing; there are: {', '.join(map(str, fields))}"
+                raise RowSkipped(f"the column `{column}` is {what}")
         roles = {role: fields[column] for role, column in self._direct}
         for role, path in self._nested:
             roles[role] = _dig(fields, path)

@@ -28,12 +28,14 @@ from jinja2.exceptions import SecurityError
 
 from curate.errors import TemplateError
 from curate.methods import nearest
+from curate.files import digest
 from curate.paths import library
 from curate.render import sandbox
 from curate.strict_yaml import Document, YamlError, read
 
 KINDS = ("forward", "inverted", "cot")
 STYLES = ("terse", "plain", "detailed")
+SHELVES = ("flan", "cot", "pools")  # the folders of templates/ that hold sets
 METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "bleu", "bits_per_byte")
 TYPED = ("answer", "options")  # names that the engine adds to the roles
 
@@ -135,6 +137,12 @@ class TemplateSet:
         """The raw columns that are read where a row has them, behind a ``default``."""
         return frozenset().union(*(sandbox.expression_reads(source) for source in self.columns.values())) - self.needs
 
+    @property
+    def record_hash(self) -> str:
+        """A hash of what loading reads: a phrasing may change without the records being loaded again."""
+        read = (self.columns, self.where, self.record, self.messages, self.extra, self.choices, self.answer, self.license)
+        return digest([self.name, self.dataset, *map(str, read)])
+
     def template(self, name: str) -> Template | None:
         return next((template for template in self.templates if template.name == name), None)
 
@@ -142,7 +150,8 @@ class TemplateSet:
 def names() -> list[str]:
     """The sets of the library: ["cot/gsm8k", …, "pools/prompt_completion"]."""
     root = library("templates")
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in root.rglob("*.yaml"))
+    found = (path for shelf in SHELVES for path in (root / shelf).rglob("*.yaml"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in found)
 
 
 def load_set(name: str, base: Path | None = None) -> TemplateSet:

@@ -1,0 +1,35 @@
+"""Take the rows with the longest responses.
+
+When to use: as a baseline. The thousand longest responses of Alpaca beat the hand-picked thousand of LIMA when judges
+compare them, so a selector that claims to find quality must beat length first.
+Cost: linear; a million rows take under a second.
+
+    - select: {longest: {budget: 1000}}
+
+Reference: Zhao et al. 2024, "Long Is More for Alignment", arXiv 2402.04833, section 2. They count tokens; characters rank
+nearly alike and need no tokenizer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from curate import columns
+from curate.pool import Picks, Pool
+
+
+def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
+    """Rows by falling number of characters (Unicode code points) of the response, ties by id. Gain: that number.
+
+    Nothing is drawn; ``seed`` changes nothing. A missing response counts as empty.
+    """
+    ranked = (
+        pool.table.select(
+            pl.col(columns.ID), pl.col(columns.RESPONSE).fill_null("").str.len_chars().alias("characters")
+        )
+        .with_row_index("row")
+        .sort(["characters", columns.ID], descending=[True, False])
+        .head(budget)
+    )
+    return Picks(ranked["row"].to_numpy().astype(np.int64), ranked["characters"].to_numpy().astype(np.float32))
