@@ -193,9 +193,13 @@ def analyse(
     as_json: Json = False,
 ) -> None:
     """The study's statistics from a results table: means, intervals, m(N), the headline."""
+    import pyarrow.parquet as pq
+
     from train.study import analysis
 
-    found = analysis.summary(results)
+    if not results.is_file():
+        raise RequestError(f"{results}: no such file; a study writes its results.parquet into WORK/study")
+    found = analysis.facts(analysis.analyse(pq.read_table(results)))
     if not as_json:
         _say(found["headline"])
     _print(found["table"], as_json)
@@ -229,9 +233,9 @@ def verify(
     folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release folder.")], as_json: Json = False
 ) -> None:
     """Check a release offline: metadata, splits, counts, file hashes. Exit code 1 if something is wrong."""
-    from curate import card
+    from curate import verify as verifying
 
-    problems = [{"problem": problem} for problem in card.verify(folder)]
+    problems = [{"problem": problem} for problem in verifying.verify(folder)]
     _print(problems, as_json, empty=f"{folder}: all is as the manifest says.")
     if problems:
         raise typer.Exit(1)

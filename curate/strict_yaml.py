@@ -141,7 +141,9 @@ class _Reader:
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             self.refuse_cleverness(event)
             if not isinstance(event, yaml.ScalarEvent):
-                raise self.error(event, "a key must be a word, not a list or a mapping; quote a value that starts with {{, { or [")
+                raise self.error(
+                    event, "a key must be a word, not a list or a mapping; quote a value that starts with {{, { or ["
+                )
             key = event.value
             if key in found:
                 first = self.lines[(*path, key)]
@@ -152,7 +154,10 @@ class _Reader:
 
     def refuse_cleverness(self, event: Any) -> None:
         if isinstance(event, yaml.AliasEvent):
-            raise self.error(event, f"the alias *{event.anchor} is not allowed; write the value out, or quote a text that starts with *")
+            raise self.error(
+                event,
+                f"the alias *{event.anchor} is not allowed; write the value out, or quote a text that starts with *",
+            )
         if event.anchor is not None:
             raise self.error(event, f"the anchor &{event.anchor} is not allowed; quote a text that starts with &")
         if event.tag is not None:

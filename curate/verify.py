@@ -26,14 +26,13 @@ SIZE_CATEGORIES = (
     *("1B<n<10B", "10B<n<100B", "100B<n<1T", "n>1T"),
 )
 # The Hub's tasks (packages/tasks/src/pipelines.ts of huggingface.js) that a text or table data set can have.
-TASK_CATEGORIES = frozenset(
-    """
-    feature-extraction fill-mask multiple-choice other question-answering sentence-similarity summarization
-    table-question-answering table-to-text tabular-classification tabular-regression tabular-to-text text-classification
-    text-generation text-ranking text-retrieval text2text-generation time-series-forecasting token-classification
-    translation zero-shot-classification reinforcement-learning
-    """.split()
-)
+_TASKS = """
+    feature-extraction fill-mask multiple-choice other question-answering reinforcement-learning sentence-similarity
+    summarization table-question-answering table-to-text tabular-classification tabular-regression tabular-to-text
+    text-classification text-generation text-ranking text-retrieval text2text-generation time-series-forecasting
+    token-classification translation zero-shot-classification
+"""
+TASK_CATEGORIES = frozenset(_TASKS.split())
 _CREATORS = frozenset({"crowdsourced", "expert-generated", "found", "machine-generated", "other"})
 _ALLOWED = {
     "annotations_creators": _CREATORS | {"no-annotation"},
@@ -46,7 +45,6 @@ _ALLOWED = {
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*|code|multilingual")
 _SOURCE = re.compile(r"original|extended(\|[\w.\-/]+)?|[\w.\-]+(/[\w.\-]+)?")
 _TEXT = ("license_name", "license_link", "pretty_name", "paperswithcode_id")
-_NUMBERS = ("num_bytes", "num_examples")
 
 
 def verify(folder: Path) -> list[str]:
@@ -122,38 +120,27 @@ def split_facts(paths: Sequence[Path]) -> dict[str, int]:
 
 
 def _data_problems(folder: Path, metadata: dict[str, Any]) -> Iterator[str]:
-    infos = {info.get("config_name", "default"): info for info in _list(metadata.get("dataset_info"))}
+    infos = {info.get("config_name", "default"): info for info in _mappings(metadata.get("dataset_info"))}
     used: set[Path] = set()
     total = 0
-    for config in _list(metadata.get("configs")):
-        name = config.get("config_name")
-        info = infos.get(name)
-        if info is None:
-            yield f"config {name!r} has no entry in `dataset_info`"
-        splits = {split["name"]: split for split in (info or {}).get("splits", [])}
-        facts: dict[str, dict[str, int]] = {}
-        for entry in config.get("data_files", []):
-            split, pattern = entry["split"], entry["path"]
-            paths = sorted(folder.glob(pattern))
-            used |= set(paths)
+    for config in _mappings(metadata.get("configs")):
+        name = config.get("config_name", "default")
+        found: dict[str, list[Path]] = {}
+        for entry in _mappings(config.get("data_files")):
+            patterns = [pattern for pattern in _list(entry.get("path")) if isinstance(pattern, str)]
+            found[str(entry.get("split"))] = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        if not found:
+            yield f"config '{name}' names no files: `data_files` lists a `split` and a `path` for each"
+        for split, paths in found.items():
             if not paths:
-                yield f"split '{split}' of config {name!r} has no file: nothing matches {pattern}"
-                continue
-            facts[split] = split_facts(paths)
-            total += facts[split]["num_examples"]
-            if split not in splits:
-                yield f"split '{split}' of config {name!r} is not in its `dataset_info`"
-            for key in _NUMBERS:
-                if split in splits and splits[split].get(key) != facts[split][key]:
-                    yield f"split '{split}': `{key}` is {splits[split].get(key)}, the files have {facts[split][key]}"
-            for path in paths:
-                if info and features(pq.read_schema(path)) != info.get("features"):
-                    yield f"`features` of config {name!r} are not the columns of {path.relative_to(folder)}"
-        for split in splits.keys() - facts.keys():
-            yield f"split '{split}' of config {name!r} has no `data_files`"
-        for key, of in (("download_size", "download_size"), ("dataset_size", "num_bytes")):
-            if info and info.get(key) != (found := sum(fact[of] for fact in facts.values())):
-                yield f"`{key}` of config {name!r} is {info.get(key)}, the files have {found}"
+                yield f"split '{split}' of config '{name}' has no file: nothing matches its `path`"
+        used.update(path for paths in found.values() for path in paths)
+        facts = {split: split_facts(paths) for split, paths in found.items() if paths}
+        total += sum(fact["num_examples"] for fact in facts.values())
+        if name in infos:
+            yield from _info_problems(f"config '{name}'", infos[name], found, facts)
+        else:
+            yield f"config '{name}' has no entry in `dataset_info`"
     for path in sorted(set(folder.rglob("*.parquet")) - used):
         yield f"{path.relative_to(folder)} belongs to no split"
     if [size_category(total)] != _list(metadata.get("size_categories")):
@@ -161,6 +148,24 @@ def _data_problems(folder: Path, metadata: dict[str, Any]) -> Iterator[str]:
     link = metadata.get("license_link")
     if isinstance(link, str) and "://" not in link and not (folder / link).is_file():
         yield f"`license_link` names {link}, which is not there"
+
+
+def _info_problems(
+    config: str, info: dict[str, Any], found: dict[str, list[Path]], facts: dict[str, dict[str, int]]
+) -> Iterator[str]:
+    said = {str(split.get("name")): split for split in _mappings(info.get("splits"))}
+    for split in sorted(said.keys() ^ found.keys()):
+        yield f"split '{split}' of {config} is only in `{'dataset_info' if split in said else 'data_files'}`"
+    for split in said.keys() & facts.keys():
+        for key in ("num_bytes", "num_examples"):
+            if said[split].get(key) != facts[split][key]:
+                yield f"split '{split}' of {config}: `{key}` is {said[split].get(key)}, the files have {facts[split][key]}"
+    for key, of in (("download_size", "download_size"), ("dataset_size", "num_bytes")):
+        if info.get(key) != (sum_of := sum(fact[of] for fact in facts.values())):
+            yield f"`{key}` of {config} is {info.get(key)}, the files have {sum_of}"
+    for path in sorted(path for paths in found.values() for path in paths):
+        if features(pq.read_schema(path)) != info.get("features"):
+            yield f"`features` of {config} are not the columns of {path.name}"
 
 
 def _manifest_problems(folder: Path) -> Iterator[str]:
@@ -191,6 +196,10 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 def _list(value: Any) -> list[Any]:
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _mappings(value: Any) -> list[dict[str, Any]]:
+    return [item for item in _list(value) if isinstance(item, dict)]
 
 
 def _some(allowed: frozenset[str]) -> str:

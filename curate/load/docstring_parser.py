@@ -44,7 +44,8 @@ def objects(source: bytes, module: str) -> list[dict[str, Any]]:
     """The documented public objects of one module, in the order of the file.
 
     Each is {module, name (qualified inside the module), kind (function, method, class, property, object), signature
-    ("(by, ascending=True)", without annotations; "" where it takes none), text (the docstring, cleaned), sections (name -> text, dedented)}.
+    ("(by, ascending=True)", without annotations; empty where there is none), text (the docstring, cleaned), sections
+    (name -> text, dedented)}.
     Raises SyntaxError or ValueError where the file is not Python that this interpreter reads.
     """
     tree = ast.parse(source)

@@ -179,17 +179,21 @@ def _jsonl(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[
 def _object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
     try:
         value = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        return None, _why_not_json(line, error)
+    except orjson.JSONDecodeError:
+        return None, _fault(line.rstrip(b"\r\n"))[1]
     return (value, None) if isinstance(value, dict) else (None, _not_a_mapping(value))
 
 
-def _why_not_json(line: bytes, error: orjson.JSONDecodeError) -> str:
+def _fault(text: bytes) -> tuple[int, str]:
+    """The line of what is wrong with a text that is not JSON, and what it is."""
     try:
-        line.decode()
-    except UnicodeDecodeError as wrong:
-        return f"not UTF-8, the byte 0x{line[wrong.start]:02x} at column {wrong.start + 1}"
-    return f"not JSON, {error.msg} at column {error.colno}"
+        orjson.loads(text.decode())
+        return 1, "not JSON"
+    except UnicodeDecodeError as error:
+        line, start = text.count(b"\n", 0, error.start) + 1, text.rfind(b"\n", 0, error.start)
+        return line, f"not UTF-8, the byte 0x{text[error.start]:02x} at column {error.start - start}"
+    except orjson.JSONDecodeError as error:
+        return error.lineno, f"not JSON, {error.msg} at column {error.colno}"
 
 
 def _not_a_mapping(value: Any) -> str:
@@ -202,15 +206,13 @@ def _json(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
+        if not text.strip():
+            return
         if text.lstrip()[:1] == b"{":
             yield from _jsonl(io.BytesIO(text), file, header)
             return
-        if not text.strip():
-            return
-        place = f"{file}:{error.lineno}"
-        raise SourceError(
-            f"{place}: the file is {_why_not_json(text, error)}; an array is read whole, so mend it"
-        ) from error
+        line, fault = _fault(text)
+        raise SourceError(f"{file}:{line}: the file is {fault}; an array is read whole, so mend it") from error
     for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
         yield (number, row, None) if isinstance(row, dict) else (number, None, _not_a_mapping(row))
 
@@ -250,8 +252,8 @@ def _tsv(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_R
 
 def _row(columns: list[str], cells: list[str]) -> tuple[dict[str, Any] | None, str | None]:
     if len(cells) != len(columns):
-        quote = ", with a quote that is never closed" if any("\n" in cell for cell in cells) else ""
-        return None, f"{len(cells)} cells for {len(columns)} columns{quote}"
+        quote = " (is a quote never closed?)" if any("\n" in cell for cell in cells) else ""
+        return None, f"{len(cells)} cell{'s'[: len(cells) > 1]} for {len(columns)} columns{quote}"
     if _undecoded(cells):
         return None, "not UTF-8"
     return dict(zip(columns, cells, strict=True)), None

@@ -2,10 +2,10 @@
 
     engine = Engine(load_set("flan/sentiment/sst2"), seed=0)
     engine.record({"sentence": "a fine film", "label": 1})                  Record(prompt="A fine film", response="positive", …)
-    engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="verdict", …)]
+    engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="feel", …)]
 
 Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
-wrong raises TemplateError. Cost: about 10 microseconds a row.
+wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for one thread at a time.
 """
 
 from __future__ import annotations
@@ -65,10 +65,10 @@ class Engine:
         self._direct = [(role, path[0]) for role, path in paths.items() if len(path) == 1]
         self._nested = [(role, path) for role, path in paths.items() if len(path) > 1]
         self._computed = [role for role in template_set.columns if role not in paths]
-        self._columns = _expressions([template_set.columns[role] for role in self._computed])
+        self._columns = sandbox.Expressions([template_set.columns[role] for role in self._computed])
         self._where = _expression(template_set.where)
         self._conversation = _expression(template_set.messages)
-        self._extra = _expressions(list(template_set.extra.values()))
+        self._extra = sandbox.Expressions(list(template_set.extra.values()))
         self._answer = _expression(template_set.answer)
         self._references = _expression(template_set.references)
         self._choices = _expression(template_set.choices) if isinstance(template_set.choices, str) else None
@@ -76,8 +76,9 @@ class Engine:
         self._response = sandbox.Text(template_set.record["response"])
         self._record_reads = self._prompt.reads | self._response.reads
         self._templates = tuple(_Phrasing(template) for template in template_set.templates)
-        self._when = _expressions([template.when or "true" for template in template_set.templates])
-        self._conditional = any(template.when for template in template_set.templates)
+        self._conditions = list(dict.fromkeys(template.when for template in template_set.templates if template.when))
+        self._when = sandbox.Expressions(self._conditions)
+        self._applying: dict[tuple[bool, ...], tuple[_Phrasing, ...]] = {}
 
     def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `where` is false."""
@@ -135,42 +136,47 @@ class Engine:
 
     def _drawn(self, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
         applying = self._templates
-        if self._conditional:
-            holds = self._evaluate(self._when, roles, "when", id)
-            applying = tuple(phrasing for phrasing, yes in zip(applying, holds, strict=True) if yes)
+        if self._conditions:
+            holds = tuple(map(bool, self._evaluate(self._when, roles, "when", id)))
+            if holds not in self._applying:
+                true = {None, *(when for when, yes in zip(self._conditions, holds, strict=True) if yes)}
+                self._applying[holds] = tuple(phrasing for phrasing in applying if phrasing.when in true)
+            applying = self._applying[holds]
         if which not in ("one", "all"):
             applying = tuple(phrasing for phrasing in applying if phrasing.name == which)
         if not applying:
-            raise RowSkipped("no template applies" if which in ("one", "all") else f"the template '{which}' does not apply")
+            raise RowSkipped(
+                "no template applies" if which in ("one", "all") else f"the template '{which}' does not apply"
+            )
         return (applying[draw(self.seed, "render.template", id) % len(applying)],) if which == "one" else applying
 
     def _phrase(self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, id: str) -> Rendered:
         if None in roles.values():
             _refuse_null(roles, phrasing.reads)
-        options = None
-        if right is not None:
-            roles = dict(roles)
-            if right.texts is None:
-                roles["answer"] = right.answer
-            else:
-                texts = phrasing.choices or right.texts
-                options = draw_options(texts, draw(self.seed, "render.options", id)) if phrasing.shows else unshown(texts)
-                place = options.place(right.answer)
-                roles["answer"], roles["options"] = options.answers[place], options.block
+        options, answer = None, None
+        if right is not None and right.texts is None:
+            roles = {**roles, "answer": right.answer}
+        elif right is not None and right.texts is not None:
+            options = self._options(phrasing, phrasing.choices or right.texts, id)
+            answer = options.place(right.answer)
+            roles = {**roles, "answer": options.answers[answer], "options": options.block}
         messages = []
         for role, text in phrasing.texts:
             content = self._evaluate(text, roles, phrasing.name, id)
             if not content or content.isspace():
                 raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
             messages.append({"role": role, "content": content})
-        references, choices, style = [content], None, None
-        if options is not None:
-            style = options.style
-            choices = self._targets(phrasing, roles, options.answers, id) if phrasing.asks else None
-        elif phrasing.asks and right is not None and right.references:
+        style = None if options is None else options.style
+        if options is not None and phrasing.asks:
+            choices = self._targets(phrasing, roles, options.answers, id)
+            return Rendered(phrasing.name, phrasing.kind, style, choices, answer, [content], messages)
+        references = [content]
+        if phrasing.asks and right is not None and right.references:
             references = list(dict.fromkeys([content, *self._targets(phrasing, roles, right.references, id)]))
-        answer = None if choices is None else place
-        return Rendered(phrasing.name, phrasing.kind, style, choices, answer, references, messages)
+        return Rendered(phrasing.name, phrasing.kind, style, None, None, references, messages)
+
+    def _options(self, phrasing: _Phrasing, texts: tuple[str, ...], id: str) -> Options:
+        return draw_options(texts, draw(self.seed, "render.options", id)) if phrasing.shows else unshown(texts)
 
     def _targets(self, phrasing: _Phrasing, roles: dict[str, Any], answers: tuple[str, ...], id: str) -> list[str]:
         """The target as it would be for each of the answers."""
@@ -227,10 +233,10 @@ class _Phrasing:
     """A template, compiled. shows: its input prints the options. asks: its target says the answer, so other answers make
     other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else."""
 
-    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts")
+    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts", "when")
 
     def __init__(self, template: Template):
-        self.name, self.kind, self.choices = template.name, template.kind, template.choices
+        self.name, self.kind, self.choices, self.when = template.name, template.kind, template.choices, template.when
         self.texts = [(role, sandbox.Text(source)) for role, source in template.messages]
         target = self.texts[-1][1]
         self.shows = any("options" in text.reads for _, text in self.texts[:-1])
@@ -246,10 +252,6 @@ def _expression(source: str | None) -> Callable[[Any], Any]:
         return lambda roles: roles[source]
     compiled = sandbox.Expressions([source])
     return lambda roles: compiled(roles)[0]
-
-
-def _expressions(sources: list[str]) -> sandbox.Expressions:
-    return sandbox.Expressions(sources)
 
 
 def _dig(fields: Mapping[str, Any], path: list[str]) -> Any:
@@ -272,10 +274,8 @@ def _index(answer: Any, texts: tuple[str, ...]) -> int:
     """The right choice as an index, from an index (also in digits) or from its text."""
     if isinstance(answer, str) and answer in texts:
         return texts.index(answer)
-    try:
-        index = int(answer)
-    except (TypeError, ValueError):
-        index = -1
+    whole = answer.isdecimal() if isinstance(answer, str) else isinstance(answer, int | float) and answer % 1 == 0
+    index = int(answer) if whole else -1
     if not 0 <= index < len(texts):
         raise RowSkipped(f"the answer {str(answer)[:40]!r} is none of the {len(texts)} choices")
     return index

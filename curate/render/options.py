@@ -45,7 +45,9 @@ class Style:
     def __post_init__(self):
         shows_mark = "{mark}" in self.item
         if "{text}" not in self.item or shows_mark != (self.marks is not None):
-            raise ValueError(f"options style {self.name}: an item shows its text, and a mark if and only if marks are counted")
+            raise ValueError(
+                f"options style {self.name}: an item shows its text, and a mark if and only if marks are counted"
+            )
         if "{mark}" in self.answer and not shows_mark:
             raise ValueError(f"options style {self.name}: the target names a mark that the prompt does not show")
         if "{mark}" not in self.answer and "{text}" not in self.answer:
@@ -71,7 +73,9 @@ STYLES: tuple[Style, ...] = (
     Style("slash", "{text}", "{text}", between=" / ", before="[", after="]", barred=("\n", "/", "[", "]"), longest=120),
     Style("quoted", '"{text}"', "{text}", between=" or ", before="Say ", after=".", barred=("\n", '"'), longest=120),
 )
-_ALWAYS = Style("number_block", "{mark}. {text}", "{mark}", marks="number", between="\n\n", barred=())  # options of many lines
+_ALWAYS = Style(
+    "number_block", "{mark}. {text}", "{mark}", marks="number", between="\n\n", barred=()
+)  # options of many lines
 
 
 @dataclass(frozen=True, slots=True)

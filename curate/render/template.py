@@ -27,8 +27,8 @@ from jinja2 import TemplateSyntaxError
 from jinja2.exceptions import SecurityError
 
 from curate.errors import TemplateError
-from curate.methods import nearest
 from curate.files import digest
+from curate.methods import nearest
 from curate.paths import library
 from curate.render import sandbox
 from curate.strict_yaml import Document, YamlError, read
@@ -140,7 +140,16 @@ class TemplateSet:
     @property
     def record_hash(self) -> str:
         """A hash of what loading reads: a phrasing may change without the records being loaded again."""
-        read = (self.columns, self.where, self.record, self.messages, self.extra, self.choices, self.answer, self.license)
+        read = (
+            self.columns,
+            self.where,
+            self.record,
+            self.messages,
+            self.extra,
+            self.choices,
+            self.answer,
+            self.license,
+        )
         return digest([self.name, self.dataset, *map(str, read)])
 
     def template(self, name: str) -> Template | None:
@@ -173,7 +182,9 @@ def read_set(name: str, base: Path | None = None) -> tuple[TemplateSet | None, l
         path = library("templates") / f"{name}.yaml"
         if name not in names():
             why = f"there is no template set '{name}'{nearest(name, names())}"
-            return None, [Finding("name", "templates", why, "name a set of `tamis templates ls`, or a .yaml file of your own")]
+            return None, [
+                Finding("name", "templates", why, "name a set of `tamis templates ls`, or a .yaml file of your own")
+            ]
     try:
         return _read(name, path, path.stat().st_mtime_ns)
     except YamlError as error:
@@ -200,7 +211,9 @@ class _Checker:
         self.findings: list[Finding] = []
 
     def set(self) -> tuple[TemplateSet | None, list[Finding]]:
-        data = self.mapping(self.document.data, (), _SET_KEYS, required=("dataset", "about", "columns", "record", "example"))
+        data = self.mapping(
+            self.document.data, (), _SET_KEYS, required=("dataset", "about", "columns", "record", "example")
+        )
         hub = self.mapping(data.get("hub", {}), ("hub",), _HUB_KEYS, required=("path",) if "hub" in data else ())
         record = self.mapping(data.get("record", {}), ("record",), _RECORD_KEYS, required=("prompt", "response"))
         columns = self.columns(data)
@@ -220,7 +233,9 @@ class _Checker:
         examples = data.get("example", {})
         examples = examples if isinstance(examples, list) else [examples]
         if not all(isinstance(example, dict) for example in examples):
-            self.find("schema", ("example",), "an example is not a mapping of columns", "write it in the source's own schema")
+            self.find(
+                "schema", ("example",), "an example is not a mapping of columns", "write it in the source's own schema"
+            )
         if self.findings:
             return None, self.findings
         choices = data.get("choices")
@@ -253,11 +268,18 @@ class _Checker:
         for role in data.get("columns", {}):
             at = ("columns", role)
             if role not in columns:
-                self.find("schema", at, f"the role `{role}` has no column", "write a column's name, or an expression in quotes")
+                self.find(
+                    "schema",
+                    at,
+                    f"the role `{role}` has no column",
+                    "write a column's name, or an expression in quotes",
+                )
             elif not role.isidentifier() or role.startswith("_"):
                 self.find("schema", at, f"`{role}` cannot be the name of a role", "use letters, digits and _")
             elif role in TYPED:
-                self.find("schema", at, f"the name `{role}` is taken by the set's own `{role}`", "give the role another name")
+                self.find(
+                    "schema", at, f"the name `{role}` is taken by the set's own `{role}`", "give the role another name"
+                )
             elif not sandbox.is_path(columns[role]):
                 self.reads(columns[role], at, sandbox.expression_reads)
         return columns
@@ -271,7 +293,9 @@ class _Checker:
         if isinstance(data.get("choices"), list):
             self.choices(data["choices"], ("choices",))
             if "answer" not in data:
-                self.find("schema", ("choices",), "there are `choices` but no `answer`", "say which is right: `answer: label`")
+                self.find(
+                    "schema", ("choices",), "there are `choices` but no `answer`", "say which is right: `answer: label`"
+                )
         for i, metric in enumerate(data.get("metrics", [])):
             if metric not in METRICS:
                 self.find("schema", ("metrics", i), f"unknown metric '{metric}'", f"use one of: {', '.join(METRICS)}")
@@ -282,9 +306,7 @@ class _Checker:
         elif len(set(choices)) < len(choices):
             self.find("choices", at, "two choices are the same text", "make each choice different")
 
-    def template(
-        self, entry: Any, at: tuple[str | int, ...], data: dict[str, Any], names: set[str]
-    ) -> Template | None:
+    def template(self, entry: Any, at: tuple[str | int, ...], data: dict[str, Any], names: set[str]) -> Template | None:
         before = len(self.findings)
         entry = self.mapping(entry, at, _TEMPLATE_KEYS, required=("name", "kind", "style"))
         for key, allowed in (("kind", KINDS), ("style", STYLES)):
@@ -312,19 +334,29 @@ class _Checker:
             line=self.document.line(*at),
         )
         if template.kind == "inverted" and "options" in template.input_reads:
-            self.find("options", at, f"the inverted template '{template.name}' shows options", "print `{{ answer }}` in its input")
+            self.find(
+                "options",
+                at,
+                f"the inverted template '{template.name}' shows options",
+                "print `{{ answer }}` in its input",
+            )
         if "options" in template.input_reads and "answer" not in template.target_reads:
             why = f"'{template.name}' shows options, but its target is not one of them"
             self.find("options", at, why, "print `{{ answer }}` in the target")
         return template
 
-    def messages(self, entry: dict[str, Any], at: tuple[str | int, ...]) -> list[tuple[str, str, tuple[str | int, ...]]]:
+    def messages(
+        self, entry: dict[str, Any], at: tuple[str | int, ...]
+    ) -> list[tuple[str, str, tuple[str | int, ...]]]:
         """(role, text, where it stands) of each message; input and target are a user's and an assistant's."""
         if "messages" in entry:
             if "input" in entry or "target" in entry:
                 self.find("schema", at, "there are both `messages` and `input` or `target`", "keep one form")
             turns = [
-                (self.mapping(turn, (*at, "messages", i), _MESSAGE_KEYS, required=("role", "content")), (*at, "messages", i, "content"))
+                (
+                    self.mapping(turn, (*at, "messages", i), _MESSAGE_KEYS, required=("role", "content")),
+                    (*at, "messages", i, "content"),
+                )
                 for i, turn in enumerate(entry["messages"])
             ]
             found = [(turn.get("role", ""), turn.get("content", ""), where) for turn, where in turns]
@@ -348,17 +380,26 @@ class _Checker:
                 why = f"the name '{template.name}' stands twice, here and on line {seen[template.name]}"
                 self.find("schema", ("templates", i), why, "names are unique within a file")
             if ":" in template.name or not template.name.strip():
-                self.find("schema", ("templates", i), f"'{template.name}' cannot be a name", "use a word or two, without a colon")
+                self.find(
+                    "schema",
+                    ("templates", i),
+                    f"'{template.name}' cannot be a name",
+                    "use a word or two, without a colon",
+                )
             seen.setdefault(template.name, template.line)
 
-    def mapping(self, value: Any, at: tuple[str | int, ...], keys: dict[str, Any], required: tuple[str, ...]) -> dict[str, Any]:
+    def mapping(
+        self, value: Any, at: tuple[str | int, ...], keys: dict[str, Any], required: tuple[str, ...]
+    ) -> dict[str, Any]:
         """The entries of the right type; each other one becomes a finding."""
         if not isinstance(value, dict):
             self.find("schema", at, "a mapping should stand here", f"its keys are: {', '.join(keys)}")
             return {}
         for key in value:
             if key not in keys:
-                self.find("schema", (*at, key), f"unknown key `{key}`{nearest(key, keys)}", f"the keys are: {', '.join(keys)}")
+                self.find(
+                    "schema", (*at, key), f"unknown key `{key}`{nearest(key, keys)}", f"the keys are: {', '.join(keys)}"
+                )
             elif not isinstance(value[key], keys[key]):
                 why = f"`{key}` should be {_WORDS[keys[key]]}, not {value[key]!r:.40}"
                 self.find("schema", (*at, key), why, "quote a text that looks like a number or a boolean")
@@ -379,7 +420,9 @@ class _Checker:
             if at[0] == "templates" and isinstance(self.document.data["templates"][at[1]], dict):
                 template = f"the template '{self.document.data['templates'][at[1]].get('name', at[1])}' "
             why = f"{template or f'`{at[0]}` '}reads the role `{name}`, which is missing{nearest(name, known)}"
-            self.find("undefined-role", at, why, f"define it under `columns`; the roles are: {', '.join(sorted(known))}")
+            self.find(
+                "undefined-role", at, why, f"define it under `columns`; the roles are: {', '.join(sorted(known))}"
+            )
 
     def reads(self, source: str, at: tuple[str | int, ...], reader: Any) -> frozenset[str]:
         try:

@@ -21,6 +21,7 @@ from curate.progress import bar
 from curate.vectors import unit_by_id
 
 _KEPT_BYTES = 2**29  # similarities of promising rows that are kept for the next pick
+W0=16
 _BLOCK = 64  # rows evaluated at a time
 
 
@@ -54,13 +55,15 @@ def _greedy(vectors: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _refresh(bound: np.ndarray, covered: np.ndarray, similarities: _Similarities, tie: float) -> float:
     """Brings ``bound`` up to date for every row that could be the best or tie with it; gives the best gain."""
-    order = np.argsort(-bound, kind="stable")
+    order = np.argsort(-bound)
     best = -np.inf
-    for start in range(0, len(order), _BLOCK):
-        rows = order[start : start + _BLOCK]
+    start, width = 0, W0
+    while True:
+        rows = order[start : start + width]
         rows = rows[bound[rows] >= best - tie]
         if len(rows) == 0 or bound[rows[0]] == -np.inf:
             break
+        start, width = start + width, min(2 * width, _BLOCK)
         gain = similarities.of(rows, bound)
         np.maximum(gain, covered, out=gain)
         np.subtract(gain, covered, out=gain)
@@ -78,15 +81,16 @@ class _Similarities:
         self.kept = np.empty((room, len(vectors)), dtype=np.float32)
         self.owner = np.full(room, -1)  # which row's cosines stand in each place
         self.place = np.full(len(vectors), -1)  # and where each row's are, -1 for nowhere
+        self.answer = np.empty((_BLOCK, len(vectors)), dtype=np.float32)
 
     def of(self, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
-        """float32 (m, n), a copy."""
+        """float32 (m, n), which the caller may overwrite and the next call will."""
         missing = rows[self.place[rows] < 0]
         if len(missing):
             places = self._make_room(len(missing), rows, bound)
             self.kept[places] = self.vectors[missing] @ self.vectors.T
             self.owner[places], self.place[missing] = missing, places
-        return self.kept[self.place[rows]]
+        return np.take(self.kept, self.place[rows], axis=0, out=self.answer[: len(rows)], mode="clip")
 
     def _make_room(self, count: int, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
         """``count`` places: free ones first, then those of the rows that promise least, but of none of ``rows``."""

@@ -31,10 +31,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from scipy import optimize, stats
 
 from curate.errors import ContractError, RequestError
@@ -156,6 +159,38 @@ def analyse(table: pa.Table, *, reference: str = "random", delta: float = DELTA)
     levels = {cell: moments.level(index) for index, cell in enumerate(results.cells)}
     headline, sentences = say(results, comparisons, worths, reference, delta)
     return Analysis(results, reference, delta, covers, levels, comparisons, worths, tasks, headline, sentences)
+
+
+def summary(path: Path) -> dict[str, Any]:
+    """The analysis of a results table on disk, as `facts`."""
+    return facts(analyse(pq.read_table(path)))
+
+
+def facts(analysis: Analysis) -> dict[str, Any]:
+    """What JSON can say of an analysis: headline, sentences, and one row an arm and budget."""
+    compared = {(c.arm, c.budget): c for c in analysis.comparisons}
+    worths = {(w.arm, w.budget): w for w in analysis.worths}
+    rows = []
+    for cell, level in analysis.levels.items():
+        row: dict[str, Any] = {"arm": cell[0], "budget": cell[1], "bits_per_byte": _number(level.value)}
+        row["interval"] = _interval(level)
+        if c := compared.get(cell):
+            row["difference"], row["difference_interval"] = _number(c.difference.value), _interval(c.difference)
+            row |= {"p_holm": _number(c.p_holm), "p_equivalent": _number(c.p_equivalent), "verdict": c.verdict}
+        if w := worths.get(cell):
+            row["worth"] = str(w)
+        rows.append(row)
+    said = {"headline": analysis.headline, "sentences": analysis.sentences, "covers": analysis.covers}
+    size = {"items": len(analysis.results.items), "draws": len(analysis.results.draws), "seeds": len(analysis.results.seeds)}
+    return {**said, "reference": analysis.reference, "delta": analysis.delta, **size, "table": rows}
+
+
+def _number(value: float | np.ndarray) -> float | None:
+    return round(float(value), 6) if np.isfinite(value) else None
+
+
+def _interval(estimate: Estimate) -> list[float | None]:
+    return [_number(estimate.low), _number(estimate.high)]
 
 
 def read_results(table: pa.Table, *, reference: str = "random") -> Results:
