@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import jinja2
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -35,7 +36,7 @@ from curate.verify import features, size_category, split_facts, verify
 __all__ = ["release", "verify"]
 
 SHARD_BYTES = 500_000_000  # of a shard in memory; on disk it is a third of that or less
-_GROUP_ROWS = 10_000  # rows of a Parquet row group: what the Hub's viewer reads at once
+_GROUP_ROWS, _GROUP_BYTES = 10_000, 100_000_000  # a Parquet row group: what the Hub's viewer reads at once
 _LICENCE_FILE = "LICENSE.md"
 _PICTURE = "funnel.png"
 _SHOWN = 400  # characters of a text in the card's example
@@ -129,7 +130,7 @@ def release(
         "files": {
             name: {"sha256": sha256(folder / name), "bytes": (folder / name).stat().st_size} for name in sorted(names)
         },
-        "recipe": without_places(recipe),
+        "recipe": _printed(recipe),
         "stages": without_places(manifests),
     }
     write_json(folder / "manifest.json", manifest)
@@ -189,13 +190,17 @@ def _says_nothing(table: pl.DataFrame, name: str) -> bool:
         return bool((column == 1).all())
     if name == columns.SHOTS:
         return bool((column.fill_null(0) == 0).all())
+    if column.dtype.is_float():
+        return bool(column.fill_nan(None).is_null().all())
     return column.null_count() == table.height or (column.dtype == pl.List and not column.list.len().sum())
 
 
 def _write_shards(folder: Path, data: str, rows: pl.DataFrame) -> list[Path]:
     """Files of about equal length, each below SHARD_BYTES in memory; those of an older release are taken away."""
     schema = pa.schema([pa.field(field.name, _plain(field.type)) for field in rows.head(0).to_arrow().schema])
-    count = min(rows.height, math.ceil(max(rows.estimated_size(), 1) / SHARD_BYTES))
+    size = max(int(rows.estimated_size()), 1)
+    count = min(rows.height, math.ceil(size / SHARD_BYTES))
+    step = max(1, min(_GROUP_ROWS, rows.height * _GROUP_BYTES // size))
     bounds = [rows.height * i // count for i in range(count + 1)]
     paths = [folder / data / f"train-{i:05d}-of-{count:05d}.parquet" for i in range(count)]
     with bar(rows.height, "release: rows") as advance:
@@ -204,8 +209,9 @@ def _write_shards(folder: Path, data: str, rows: pl.DataFrame) -> list[Path]:
                 whole(path) as temporary,
                 pq.ParquetWriter(temporary, schema, compression="zstd", **_PARQUET) as writer,
             ):
-                for first in range(start, end, _GROUP_ROWS):
-                    group = rows.slice(first, min(_GROUP_ROWS, end - first))
+                for first in range(start, end, step):
+                    # Gathered, not sliced: a slice drags the offsets of the whole table along, past what 32 bits hold.
+                    group = rows[np.arange(first, min(first + step, end))]
                     writer.write_table(group.to_arrow().cast(schema))
                     advance(group.height)
     for stale in set((folder / data).glob("train-*-of-*.parquet")) - set(paths):
@@ -307,7 +313,7 @@ def _facts(
     manifests: list[dict[str, Any]],
 ) -> dict[str, Any]:
     """What the card's layout reads."""
-    printed = without_places(recipe)
+    printed = _printed(recipe)
     templates = _templates(table)
     schema = rows.head(0).to_arrow().schema
     return {
@@ -316,7 +322,7 @@ def _facts(
         "summary": _summary(table, manifests, licence),
         "picture": {
             "name": _PICTURE,
-            "about": "Rows left after each stage, share of each source, length of the responses",
+            "about": "Rows left after each stage, what the rows are, and the length of the responses",
         },
         "funnel": [_funnel_row(manifest) for manifest in manifests],
         "sources": _sources(table, manifests),
@@ -324,10 +330,10 @@ def _facts(
         "templates": templates,
         "template_sets": sorted({row[0] for row in templates}),
         "columns": [_column(field) for field in schema],
-        "column_names": rows.columns,
+        "nested": columns.RANK in rows.columns and rows[columns.RANK].to_list() == list(range(rows.height)),
         "example": json.dumps(_shortened(rows.row(0, named=True)), indent=2, ensure_ascii=False),
         "repeats": columns.REPEAT in rows.columns,
-        "recipe": _yaml(printed),
+        "recipe": _yaml(_stated(printed)),
         "data_left_out": printed.get("data", ".") != ".",
         "places_left_out": printed != recipe,
         "versions": _versions(manifests),
@@ -340,8 +346,8 @@ def _facts(
 
 
 def _summary(table: pl.DataFrame, manifests: list[dict[str, Any]], licence: licences.ReleaseLicence) -> str:
-    sources = table[columns.SOURCE].n_unique()
-    read = sum(source["rows"] + source["removed"] for source in _loaded(manifests))
+    loaded = _loaded(manifests)
+    read = sum(source["rows"] + source["removed"] for source in loaded)
     chosen = [f"`{manifest['method']}`" for manifest in manifests if manifest["kind"] == "select"]
     how = f" chosen by {' then '.join(chosen)}" if chosen else " kept"
     turns = table[columns.MESSAGES].list.len()
@@ -350,7 +356,7 @@ def _summary(table: pl.DataFrame, manifests: list[dict[str, Any]], licence: lice
     name = licence.id if licence.id != "other" else f"{licence.name} (see {_LICENCE_FILE})"
     return (
         f"{_count(table.height, 'instruction example')}{longest},{how} from {_count(read, 'record')} of "
-        f"{_count(sources, 'source')} and phrased by {_count(templates, 'template')}. Licence: {name}. "
+        f"{_count(len(loaded), 'source')} and phrased by {_count(templates, 'template')}. Licence: {name}. "
         "Made with Tamis; every number here is computed from the rows and from what each stage recorded."
     )
 
@@ -433,12 +439,25 @@ def _column(field: pa.Field) -> dict[str, str]:
 
 def _shortened(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _shortened(item) for key, item in value.items() if item is not None}
+        return {key: _shortened(item) for key, item in _stated(value).items()}
     if isinstance(value, list):
         return [_shortened(item) for item in value]
     if isinstance(value, float):
         return None if math.isnan(value) else round(value, 4)
     return value if not isinstance(value, str) or len(value) <= _SHOWN else value[:_SHOWN] + "…"
+
+
+def _printed(recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe less the places of this machine; whoever runs it again says where the data is."""
+    printed = without_places(recipe)
+    return printed | {"data": "…"} if printed.get("data") != recipe.get("data") else printed
+
+
+def _stated(value: Any) -> Any:
+    """Nested data without the keys that hold nothing: an option that is None says what leaving it out says."""
+    if isinstance(value, dict):
+        return {key: _stated(item) for key, item in value.items() if item is not None}
+    return [_stated(item) for item in value] if isinstance(value, list) else value
 
 
 def _versions(manifests: list[dict[str, Any]]) -> list[str]:
@@ -491,19 +510,23 @@ def _citations(templates: list[tuple[str, str, str, int]], manifests: list[dict[
 
 def _picture(table: pl.DataFrame, manifests: list[dict[str, Any]]) -> bytes:
     try:
-        from curate.release_plot import Bar, picture
+        from curate.release_plot import Part, picture
     except ModuleNotFoundError as error:
         raise MissingExtra(
             "release draws a plot with matplotlib, which is not installed: pip install 'tamis[report]'"
         ) from error
-    here = Counter(table[columns.SOURCE].to_list())
-    sources = [Bar(s["name"], s["rows"] + s["removed"], here[s["name"]]) for s in _loaded(manifests)]
+    loaded = _loaded(manifests)
+    what = "source" if len(loaded) > 1 else "task"
+    here = Counter(table[what].fill_null("none").to_list())
+    if what == "source":
+        parts = [Part(s["name"], here[s["name"]], s["rows"] + s["removed"]) for s in loaded]
+    else:
+        parts = [Part(name, rows) for name, rows in here.items()]
+    content = pl.element().struct.field(columns.CONTENT).str.len_chars()
     answers = table[columns.MESSAGES].list.eval(
-        pl.when(pl.element().struct.field(columns.ROLE) == "assistant").then(
-            pl.element().struct.field(columns.CONTENT).str.len_chars()
-        )
+        pl.when(pl.element().struct.field(columns.ROLE) == "assistant").then(content)
     )
-    return picture([(m["stage"], m["out"]) for m in manifests], sources, answers.list.sum().to_numpy())
+    return picture([(m["stage"], m["out"]) for m in manifests], what, parts, answers.list.sum().to_numpy())
 
 
 # --- words -----------------------------------------------------------------------------------------------------------

@@ -79,6 +79,7 @@ class Method:
     summary: str
     text: str | None = None  # the column it reads by default, where it reads text
     takes: tuple[str, ...] = field(default=())  # which of the filled parameters it takes
+    reads_vectors: bool = False  # whether it asks the pool for vectors, told from its source
 
     def function(self, verb: str | None = None) -> Callable[..., Any]:
         """The function, imported now."""
@@ -129,8 +130,9 @@ def _add(found: dict[str, Method], kind: str, name: str, path: Path, module: str
 
 @cache
 def _read(kind: str, name: str, path: Path, module: str, _changed: int) -> Method | None:
+    source = path.read_text("utf-8")
     try:
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = ast.parse(source)
     except SyntaxError as error:
         raise MethodError(
             f"{path}:{error.lineno}: the {kind} method '{name}' is not valid Python: {error.msg}"
@@ -159,6 +161,7 @@ def _read(kind: str, name: str, path: Path, module: str, _changed: int) -> Metho
         summary=(ast.get_docstring(tree) or ast.get_docstring(function) or "").split("\n\n")[0].replace("\n", " "),
         text=text if isinstance(text, str) else None,
         takes=tuple(parameter.name for parameter in parameters if parameter.name in shape.filled),
+        reads_vectors=".need_vectors(" in source or "from curate.vectors import" in source,
     )
 
 

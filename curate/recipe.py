@@ -307,7 +307,7 @@ class _Check:
             method, options, text = self.choice(kind, choice, (*at, kind))
             if method is None:
                 continue
-            if (kind == "cluster" or _uses(method, "need_vectors")) and not embedded:
+            if (kind == "cluster" or method.reads_vectors) and not embedded:
                 self.say(f"{kind} {method.name} needs vectors; add an `embed` step before it", *at)
             embedded = embedded or kind == "embed"
             name = str(entry.get("as") or kind)
@@ -385,7 +385,7 @@ class _Check:
                 )
             if method is None:
                 continue
-            if _uses(method, "need_vectors") and not embedded:
+            if method.reads_vectors and not embedded:
                 self.say(f"the arm '{arm}' needs vectors; add an `embed` step before the select", "study", "arms", arm)
             bound.pop("budget", None)
             arms[str(arm)] = (method, bound)
@@ -486,10 +486,6 @@ def _step_data(step: Step) -> dict[str, Any]:
         **({"as": step.name} if step.name != step.kind else {}),
         **({"where": step.where} if step.where else {}),
     }
-
-
-def _uses(method: Method, name: str) -> bool:
-    return f".{name}(" in method.path.read_text("utf-8")
 
 
 def _plain(annotation: str) -> str:

@@ -415,8 +415,7 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     touched = np.flatnonzero(_where(whole, step.where).to_numpy())
     options = dict(step.options)
     budget = options.pop("budget")
-    uses_vectors = ".need_vectors(" in step.method.path.read_text("utf-8")
-    vectors = _vectors(job, whole[columns.ID]) if uses_vectors else None
+    vectors = _vectors(job, whole[columns.ID]) if step.method.reads_vectors else None
     pool = Pool(whole, vectors) if touched.size == whole.height else Pool(whole, vectors).take(touched)
     picks = pick(step.method, pool, budget, options, job.stage.seed)
     index = touched[picks.index]

@@ -75,9 +75,7 @@ def parse(text: str, where: str) -> Document:
     try:
         data = reader.document()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
-        raise YamlError(where, line, _explain(text, line, error.problem or str(error))) from error
+        raise YamlError(where, *_explain(text, error)) from error
     except yaml.reader.ReaderError as error:
         first = yaml.reader.Reader.NON_PRINTABLE.search(text)
         line = text.count("\n", 0, first.start() if first else 0) + 1
@@ -167,14 +165,18 @@ class _Reader:
         return YamlError(self.where, event.start_mark.line + 1, what)
 
 
-def _explain(text: str, line: int, problem: str) -> str:
-    """One sentence for the mistakes that people make; the parser's own words for the others."""
+def _explain(text: str, error: yaml.MarkedYAMLError) -> tuple[int, str]:
+    """Line and sentence: ours for the mistakes that people make, the parser's own words for the others."""
+    problem, mark = error.problem or str(error), error.problem_mark or error.context_mark
+    line = mark.line + 1 if mark else 1
+    if error.context_mark and ("expected ','" in problem or "end of stream" in problem):
+        return error.context_mark.line + 1, "a bracket or a quote opens here and is not closed"
     lines = text.splitlines()
     here = lines[line - 1] if line <= len(lines) else ""
     if "\t" in here[: len(here) - len(here.lstrip())] or "character '\\t'" in problem:
-        return "this line is indented with a tab; use spaces"
+        return line, "this line is indented with a tab; use spaces"
     if "mapping values are not allowed" in problem:
-        return "a colon followed by a space stands inside a plain value, or the indent is off; quote the value"
+        return line, "a colon followed by a space stands inside a plain value, or the indent is off; quote the value"
     if "cannot start any token" in problem:
-        return "a value must not start with %, @ or a backtick; quote it"
-    return f"this is not valid YAML: {problem}"
+        return line, "a value must not start with %, @ or a backtick; quote it"
+    return line, f"this is not valid YAML: {problem}"

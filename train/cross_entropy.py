@@ -69,11 +69,9 @@ class _WeightedLoss(torch.autograd.Function):
     ) -> Tensor:
         exact = torch.promote_types(hidden.dtype, torch.float32)
         total = hidden.new_zeros((), dtype=exact)
-        grads = (
-            torch.zeros_like(hidden) if ctx.needs_input_grad[0] else None,
-            torch.zeros_like(weight) if ctx.needs_input_grad[1] else None,
-            torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None,
-        )
+        to_hidden = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        to_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        to_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         low = head.cast(hidden.dtype)
         for rows in _chunks(len(targets), head):
             logits = low.logits(hidden[rows])
@@ -88,14 +86,14 @@ class _WeightedLoss(torch.autograd.Function):
                 gradient *= slope
             if head.scale != 1.0:
                 gradient *= head.scale
-            low_gradient = gradient.to(hidden.dtype)
-            if grads[0] is not None:
-                torch.mm(low_gradient, low.weight, out=grads[0][rows])
-            if grads[1] is not None:
-                grads[1] += low_gradient.T @ hidden[rows]
-            if grads[2] is not None:
-                grads[2] += gradient.sum(0)
-        ctx.save_for_backward(*grads)
+            if to_bias is not None:
+                to_bias += gradient.sum(0)
+            gradient = gradient.to(hidden.dtype)
+            if to_hidden is not None:
+                torch.mm(gradient, low.weight, out=to_hidden[rows])
+            if to_weight is not None:
+                to_weight += gradient.T @ hidden[rows]
+        ctx.save_for_backward(to_hidden, to_weight, to_bias)
         return total
 
     @staticmethod

@@ -72,6 +72,8 @@ class Encoder:
             )
         self.tokenizer = tokenizer
         self.backend: Any = tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+        self.backend.no_truncation()
+        self.backend.no_padding()
         self.template = _template(tokenizer, chat)
         self.max_length, self.over_length = max_length, over_length
         self.special = {token for token, added in self.backend.get_added_tokens_decoder().items() if added.special}
@@ -110,10 +112,13 @@ class Encoder:
 
     def prompt(self, messages: Sequence[dict[str, Any]]) -> np.ndarray:
         """The ids before the answer to ``messages``, generation prompt included: int32 (T,)."""
+        _check("", messages)
         pieces = _pieces(self._segments([("", messages)], generation=True)[0])
         return np.concatenate([self._tokens(piece, self._encode_batch([_text(piece)])[0])[0] for piece in pieces])
 
     def _documents(self, rows: list[tuple[str, Sequence[dict[str, Any]]]]) -> list[Encoded]:
+        for id, messages in rows:
+            _check(id, messages)
         pieces = [_pieces(segments) for segments in self._segments(rows)]
         encodings = iter(self._encode_batch([_text(piece) for of_row in pieces for piece in of_row]))
         return [
@@ -122,14 +127,16 @@ class Encoder:
         ]
 
     def _document(self, id: str, pieces: list[tuple[list[_Segment], Encoding]]) -> Encoded:
-        parts, size, after_response = [], 0, False
+        parts, size, response = [], 0, None
         for piece, encoding in pieces:
-            ids, role, turn = self._tokens(piece, encoding)
-            if after_response:
-                self._close_turn(id, ids, role)
-            after_response = piece[0].role == RESPONSE
-            size += len(piece[0].text.encode()) if after_response else 0
-            parts.append((ids, role, turn))
+            tokens = self._tokens(piece, encoding)
+            if response is not None:
+                self._close_turn(id, response.turn, *tokens)
+            response = piece[0] if piece[0].role == RESPONSE else None
+            size += len(response.text.encode()) if response else 0
+            parts.append(tokens)
+        if response is not None:
+            raise TrainingError(f"row {id!r}: the chat format puts nothing behind an assistant's turn")
         ids, role, turn = (np.concatenate(column) for column in zip(*parts, strict=True))
         end = int(np.flatnonzero(role != TEMPLATE)[-1]) + 1 if (role != TEMPLATE).any() else 0  # nothing learns behind it
         return Encoded(id, ids[:end], role[:end], turn[:end], size)
@@ -164,11 +171,11 @@ class Encoder:
             np.repeat([segment.turn for segment in piece], lengths).astype(np.int32),
         )
 
-    def _close_turn(self, id: str, ids: np.ndarray, role: np.ndarray) -> None:
-        """Marks the first special token behind a response as its end."""
+    def _close_turn(self, id: str, of: int, ids: np.ndarray, role: np.ndarray, turn: np.ndarray) -> None:
+        """Marks the first special token behind the response of turn ``of`` as its end."""
         for at in np.flatnonzero(role == TEMPLATE):
             if int(ids[at]) in self.special:
-                role[at] = END_OF_TURN
+                role[at], turn[at] = END_OF_TURN, of
                 return
         raise TrainingError(f"row {id!r}: the chat format puts no special token behind an assistant's turn")
 
@@ -222,6 +229,8 @@ class Encoder:
 
     def _render(self, conversations: list[list[dict[str, Any]]], generation: bool) -> list[str]:
         """Through transformers' sandboxed environment."""
+        if not conversations:
+            return []
         return self.tokenizer.apply_chat_template(
             conversations, chat_template=self.template, tokenize=False, add_generation_prompt=generation
         )  # type: ignore[return-value]
@@ -257,7 +266,7 @@ def _split(text: str, messages: Sequence[dict[str, Any]], id: str) -> list[_Segm
         if found.start() > at:
             segments.append(_Segment(text[at : found.start()], TEMPLATE, turn))
         if found[2]:
-            segments.append(_Segment(found[2], _role(messages[turn][ROLE], id), turn))
+            segments.append(_Segment(found[2], _ROLE_OF[messages[turn][ROLE]], turn))
         at = found.end()
     if turns != list(range(len(messages))):
         raise TrainingError(f"row {id!r}: the chat format leaves out, repeats or reorders its {len(messages)} messages")
@@ -266,10 +275,14 @@ def _split(text: str, messages: Sequence[dict[str, Any]], id: str) -> list[_Segm
     return segments
 
 
-def _role(name: str, id: str) -> np.uint8:
-    if name not in _ROLE_OF:
-        raise TrainingError(f"row {id!r} has a message of role {name!r}; allowed are {', '.join(_ROLE_OF)}")
-    return _ROLE_OF[name]
+def _check(id: str, messages: Sequence[dict[str, Any]]) -> None:
+    if not messages:
+        raise TrainingError(f"row {id!r} has no messages")
+    for message in messages:
+        if message[ROLE] not in _ROLE_OF:
+            raise TrainingError(f"row {id!r} has a message of role {message[ROLE]!r}; allowed are {', '.join(_ROLE_OF)}")
+        if not isinstance(message[CONTENT], str):
+            raise TrainingError(f"row {id!r} has a message of {type(message[CONTENT]).__name__} content; only text is trained on")
 
 
 def _pieces(segments: list[_Segment]) -> list[list[_Segment]]:

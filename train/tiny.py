@@ -63,7 +63,7 @@ def tiny_model(texts: Iterable[str], *, seed: int = 0, steps: int = 500) -> Path
     folder = cache_folder() / "tiny" / digest(_recipe(unique, seed, steps))
     if (folder / "config.json").is_file():
         return folder
-    ordered = [unique[i] for i in shuffled(seed, "tiny.order", unique)]
+    ordered = [unique[i] for i in shuffled(seed, "tiny.order", map(digest, unique))]
     tokenizer = _tokenizer(ordered)
     windows = _windows(tokenizer, ordered, steps * WINDOWS)
     torch.manual_seed(draw(seed, "tiny.init", "") % 2**63)

@@ -34,7 +34,9 @@ _WORDS = {
 }  # fmt: skip
 _SECTION_OF = {word: section for section, words in _WORDS.items() for word in words}
 _UNDERLINED = re.compile(r"^(?P<word>[A-Za-z][A-Za-z ]*?)[ ]*:?\n(?:-{3,}|={3,})[ ]*$", re.MULTILINE)
-_COLON = re.compile(r"^(?:\.\. (?P<directive>[a-z]+)::.*|(?P<word>[A-Z][A-Za-z ]*?)[ ]?::?)[ ]*$", re.MULTILINE)
+_COLON = re.compile(
+    r"^(?:\.\. (?P<directive>[a-z]+)::[ ]*(?P<inline>.*)|(?P<word>[A-Z][A-Za-z ]*?)[ ]?::?)[ ]*$", re.MULTILINE
+)
 _FIELD_LIST = re.compile(r"^:(param|type|returns?|rtype|raises?)\b", re.MULTILINE)
 _PARAMETER = re.compile(r"\*{0,2}\w+ \(.*\):")  # how a docstring starts whose summary a decorator writes
 _UNFILLED = re.compile(r"%\(\w+\)[sd]")  # left where a decorator writes the text at import
@@ -45,12 +47,18 @@ def objects(source: bytes, module: str) -> list[dict[str, Any]]:
 
     Each is {module, name (qualified inside the module), kind (function, method, class, property, object), signature
     ("(by, ascending=True)", without annotations; empty where there is none), text (the docstring, cleaned), sections
-    (name -> text, dedented)}.
-    Raises SyntaxError or ValueError where the file is not Python that this interpreter reads.
+    (name -> text, dedented)}. Raises SyntaxError where the file is not Python that this interpreter reads.
     """
-    tree = ast.parse(source)
-    found = [*_defined(tree.body, ""), *_attached(tree, module)] if _attaches(source) else list(_defined(tree.body, ""))
-    return [_object(module, *one) for one in found]
+    try:
+        tree = ast.parse(source)
+    except ValueError as error:  # a null byte
+        raise SyntaxError(str(error)) from error
+    attached = list(_attached(tree, module)) if _attaches(source) else []
+    classes = {name.rpartition(".")[0] for _, name, *_ in attached}  # their attributes have docstrings too
+    found = [*_defined(tree.body, ""), *attached]
+    return [
+        _object(module, owner, name, "class" if name in classes else kind, *rest) for owner, name, kind, *rest in found
+    ]
 
 
 def _object(module: str, owner: str | None, name: str, kind: str, signature: str, text: str) -> dict[str, Any]:
@@ -205,7 +213,7 @@ def _headed(name: str, text: str) -> tuple[str, str, str]:
         return "property" if "." in name else "object", "", text
     signature = re.sub(r"\n--$", "", head.strip())
     signature = re.sub(r"\s*\n\s*", " ", signature.split("\n" + last)[0])  # the first of several forms
-    signature = signature[signature.index("(") :]
+    signature = "(" + signature.partition("(")[2].lstrip()
     return "method" if "." in name else "function", signature, rest.strip()
 
 
@@ -291,8 +299,8 @@ def _google(text: str) -> dict[str, list[str]]:
     for (head, section), end in zip(heads, ends, strict=False):
         body = text[head.end() : end]
         indented = re.match(r"\s*\n(?=[ \t])(?:[ \t].*(?:\n|$)|[ \t]*(?:\n|$))*", body)
-        own = indented.group() if indented else body
-        found.setdefault(section, []).append(own)
+        own = indented.group() if indented else "" if head["directive"] else body
+        found.setdefault(section, []).append("\n".join(filter(None, (head["inline"], _block(own)))))
         found["summary"].append(body[len(own) :])
     return found
 
@@ -321,7 +329,7 @@ def main() -> None:
         try:
             with open(path, "rb") as file:
                 answer: Any = objects(file.read(), module)
-        except (OSError, SyntaxError, ValueError, RecursionError) as error:
+        except (OSError, SyntaxError, RecursionError) as error:
             answer = f"not a Python file that this interpreter reads ({error})"
         sys.stdout.write(json.dumps(answer) + "\n")
 

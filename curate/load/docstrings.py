@@ -129,7 +129,7 @@ class _Package:
             for path in sorted(folder.rglob("*.py")):
                 parts = (self.name, *path.relative_to(folder).with_suffix("").parts)
                 if not _passed_over(parts):
-                    found.append((str(path), ".".join(parts[:-1] if parts[-1] == "__init__" else parts)))
+                    found.append((str(path), ".".join(parts).removesuffix(".__init__")))
         return found
 
     def content(self) -> str:
@@ -138,8 +138,9 @@ class _Package:
 
 def _passed_over(parts: tuple[str, ...]) -> bool:
     """Tests and vendored code; a package's own private folders (torch/_inductor), but numpy/_core, where numpy.sum lives."""
-    private_folder = len(parts) > 2 and parts[1].startswith("_") and parts[1] != "_core"
-    return private_folder or parts[-1].startswith("test_") or not _PASSED_OVER.isdisjoint(parts)
+    _, *folders, file = parts
+    internal = any(folder.startswith("_") and folder != "_core" for folder in folders[:1])
+    return internal or file.startswith("test_") or not _PASSED_OVER.isdisjoint(parts)
 
 
 def _find(name: str) -> _Package:
@@ -149,11 +150,17 @@ def _find(name: str) -> _Package:
             f"docstrings: the package '{name}' is not installed; install it, or leave it out of `packages`"
         )
     folders = tuple(Path(folder) for folder in spec.submodule_search_locations)
-    distributions = importlib.metadata.packages_distributions().get(name)
-    if not distributions:
-        return _Package(name, folders, None, None)
-    metadata = importlib.metadata.metadata(distributions[0])
-    return _Package(name, folders, metadata["Version"], _license(metadata))
+    metadata = _metadata(name)
+    return _Package(name, folders, *((metadata["Version"], _license(metadata)) if metadata else (None, None)))
+
+
+def _metadata(package: str) -> Any:
+    """Of the distribution of that name, else of the one that brings the package (scikit-learn, for sklearn), else None."""
+    try:
+        return importlib.metadata.metadata(package)
+    except importlib.metadata.PackageNotFoundError:
+        distributions = importlib.metadata.packages_distributions().get(package)  # reads all metadata: 0.3 s
+        return importlib.metadata.metadata(distributions[0]) if distributions else None
 
 
 def _license(metadata: Any) -> str | None:

@@ -303,8 +303,8 @@ def _plain(row: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
 _READERS: dict[str, tuple[_Reader, str]] = {
     ".jsonl": (_jsonl, ":"),
     ".ndjson": (_jsonl, ":"),
-    ".json": (_json, " row "),
+    ".json": (_json, ":row:"),
     ".csv": (_csv, ":"),
     ".tsv": (_tsv, ":"),
-    ".parquet": (_parquet, " row "),
+    ".parquet": (_parquet, ":row:"),
 }

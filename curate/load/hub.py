@@ -46,7 +46,7 @@ def load(*, path: str, revision: str, config: str | None = None, split: str = "t
                 yield Raw(
                     key=f"{folder.parent.parent.name}/{split}#{number}",
                     fields=fields,
-                    where=f"{path} {split} row {number}",
+                    where=f"{path}/{split}:row:{number}",
                     problem=problem,
                     file=f"{path} ({split})",
                     split=split,
@@ -70,7 +70,7 @@ def fingerprint(*, path: str, revision: str, config: str | None, split: str) -> 
 
 def _prepared(path: str, revision: str, config: str | None) -> Path | None:
     """The folder that `datasets` prepared for this very commit, or None."""
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+    if not re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", path):
         raise RequestError(f"hub: `path: {path}` is no dataset; write owner/name, as in tatsu-lab/alpaca")
     if not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise RequestError(

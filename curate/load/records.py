@@ -33,7 +33,7 @@ from __future__ import annotations
 import decimal
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, groupby
 from pathlib import Path
@@ -70,8 +70,9 @@ class Raw(NamedTuple):
     """One row as a loader found it.
 
     key: names the row inside its source, for ever; the id is made of it. fields: its columns, as JSON has them, or None
-    where the row cannot be read, and then problem says why. where: the place to look at ("train.jsonl:3"). file: rows of
-    one file have one shape and are judged together. The rest: what the loader knows better than the recipe's defaults.
+    where the row cannot be read, and then problem says why. where: the place to look at, "train.jsonl:3", or
+    "train.parquet:row:3" where there are no lines. file: rows of one file have one shape and are judged together. The rest:
+    what the loader knows of the row.
     """
 
     key: str
@@ -112,7 +113,7 @@ def common(
     """The options that every source takes beside its loader's own.
 
     name: in the column `source`. as, template: the shape of the rows, or the template set that reads them. license, task:
-    of the rows, where they say none themselves. columns: raw columns to rename first, new name: old name. where: columns
+    of all rows, in place of what the loader or the template set knows. columns: raw columns to rename first, new name: old name. where: columns
     and the values to keep, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error: what happens when
     more than 5 % of a file cannot be read.
     """
@@ -150,11 +151,14 @@ def records(
     words = {parameter.word: parameter.name for parameter in _common_parameters()}
     given = {words[word]: value for word, value in options.items() if word in words}
     source = common(**{**given, "name": describe(kind, options, templates)})
-    template = source.template or _constant(method, "TEMPLATE")
+    template = source.template or _beside(method, "TEMPLATE")
     rows = method.function()(**method.call_options(options, base=base, seed=seed, workers=workers))
     builder = _Builder(source)
     for file, group in groupby(rows, key=lambda row: row.file):
-        yield from _file(file, group, source, template, templates, builder)
+        same_file = iter(group)
+        head = _head(same_file)
+        shape = _shape(file or source.name, head, source, template, templates)
+        yield from _file(file or source.name, chain(head, same_file), shape, builder)
     if builder.rows:
         yield builder.flush()
     if not builder.total:
@@ -187,7 +191,7 @@ def plain(row: dict[str, Any]) -> dict[str, Any]:
 
     Raises TypeError where a column holds what JSON cannot say: bytes that are not UTF-8, as images are.
     """
-    return orjson.loads(orjson.dumps(row, default=_plain_value, option=orjson.OPT_NON_STR_KEYS))
+    return orjson.loads(orjson.dumps(row, default=_plain_value))
 
 
 def _plain_value(value: Any) -> Any:
@@ -202,20 +206,11 @@ def _plain_value(value: Any) -> Any:
 
 
 def _file(
-    file: str, rows: Iterator[Raw], source: Common, template: str | None, templates: Path | None, builder: _Builder
+    file: str, rows: Iterable[Raw], shape: _Shape | None, builder: _Builder
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    head = _head(rows)
-    seen = _columns_of(head, source)
-    renamed: dict[str, str] = {}
-    if template is None and seen:
-        template, renamed = _recognise(file, seen, source)
-    template_set = load_set(template, templates) if template else None
-    if template_set is not None and seen:
-        _need_columns(file, seen | renamed.keys(), template_set, source)
-    shape = _Shape(source, template_set, renamed) if template_set else None
     count = bad = 0
     first = ""
-    for row in chain(head, rows):
+    for row in rows:
         count += 1
         problem = builder.add(row, shape)
         if problem is not None and not problem.startswith("where:"):
@@ -223,11 +218,34 @@ def _file(
             first = first or f"{row.where}: {problem}"
         if builder.full:
             yield builder.flush()
-    if bad > BAD_SHARE * count and source.on_error == "stop":
+    if bad > BAD_SHARE * count and builder.source.on_error == "stop":
         raise SourceError(
-            f"{file or source.name}: {bad:,} of {count:,} rows cannot be read, more than {BAD_SHARE:.0%}; the first: {first}; "
+            f"{file}: {bad:,} of {count:,} rows cannot be read, more than {BAD_SHARE:.0%}; the first: {first}; "
             "mend the file, or say `on_error: remove` for this source"
         )
+
+
+def _head(rows: Iterator[Raw]) -> list[Raw]:
+    """The first rows, enough of them readable to tell the shape."""
+    head, readable = [], 0
+    for row in rows:
+        head.append(row)
+        readable += row.fields is not None
+        if readable == LOOK_AHEAD:
+            break
+    return head
+
+
+def _shape(file: str, head: list[Raw], source: Common, template: str | None, templates: Path | None) -> _Shape | None:
+    """How the file is read: through the named template set, else the one of the shape that its columns have."""
+    readable = [_rename(row.fields, source.columns) for row in head if row.fields is not None]
+    if not readable:
+        return None
+    seen = {column for row in readable for column in row}
+    template, renamed = (template, {}) if template else _recognise(file, seen)
+    template_set = load_set(template, templates)
+    _need_columns(file, seen | renamed.keys(), template_set, source)
+    return _Shape(source, template_set, renamed)
 
 
 class _Shape:
@@ -251,22 +269,6 @@ class _Shape:
         return None
 
 
-def _head(rows: Iterator[Raw]) -> list[Raw]:
-    """The first rows, enough of them readable to tell the shape."""
-    head, readable = [], 0
-    for row in rows:
-        head.append(row)
-        readable += row.fields is not None
-        if readable == LOOK_AHEAD:
-            break
-    return head
-
-
-def _columns_of(head: list[Raw], source: Common) -> set[str]:
-    """All columns that any of the rows has, after the renaming."""
-    return {column for row in head if row.fields is not None for column in _rename(row.fields, source.columns)}
-
-
 def _rename(row: dict[str, Any], new_names: dict[str, str]) -> dict[str, Any]:
     """The row with its columns renamed, new: old. A column in the way of a new name gives way."""
     present = {new: old for new, old in new_names.items() if old in row}
@@ -277,7 +279,7 @@ def _rename(row: dict[str, Any], new_names: dict[str, str]) -> dict[str, Any]:
     return kept | {new: row[old] for new, old in present.items()}
 
 
-def _recognise(file: str, seen: set[str], source: Common) -> tuple[str, dict[str, str]]:
+def _recognise(file: str, seen: set[str]) -> tuple[str, dict[str, str]]:
     """The template set of the one shape whose columns are all there, and what is renamed for it."""
     fits: dict[str, dict[str, str]] = {}
     for shape, needed, renamed in _SHAPES:
@@ -286,9 +288,9 @@ def _recognise(file: str, seen: set[str], source: Common) -> tuple[str, dict[str
     if len(fits) == 1:
         shape, renamed = next(iter(fits.items()))
         return f"pools/{shape}", renamed
-    why = f"fit two shapes, {' and '.join(fits)}" if fits else f"fit no shape ({_shapes_in_words()})"
+    why = f"fit several shapes ({', '.join(fits)})" if fits else f"fit no shape ({_shapes_in_words()})"
     raise SourceError(
-        f"{file or source.name}: the columns ({_listed(seen)}) {why}; name the shape with `as:`, rename columns with "
+        f"{file}: the columns ({_listed(seen)}) {why}; name the shape with `as:`, rename columns with "
         "`columns: {new: old}`, or name a template set with `template:`" + _header_hint(file)
     )
 
@@ -298,7 +300,7 @@ def _need_columns(file: str, seen: set[str], template_set: TemplateSet, source: 
     if missing:
         reader = f"{template_set.name} reads" if missing[0] in template_set.needs else "`where` reads"
         raise SourceError(
-            f"{file or source.name}: no row has the column {_listed(missing)}, which {reader}; the columns are: "
+            f"{file}: no row has the column {_listed(missing)}, which {reader}; the columns are: "
             f"{_listed(seen)}; rename with `columns: {{{missing[0]}: …}}`" + _header_hint(file)
         )
 
@@ -406,12 +408,9 @@ def _own(method: Method, options: dict[str, Any]) -> dict[str, Any]:
     return {parameter.name: options.get(parameter.word, parameter.default) for parameter in method.parameters}
 
 
-def _beside(method: Method, function: str) -> Callable[..., Any] | None:
+def _beside(method: Method, name: str) -> Any:
+    """What else the loader's file defines, or None."""
     try:
-        return method.function(function)
+        return method.function(name)
     except AttributeError:
         return None
-
-
-def _constant(method: Method, name: str) -> Any:
-    return _beside(method, name)

@@ -54,6 +54,21 @@ def untokenized(text: str) -> str:
     return _SPACED.sub("", text).strip()
 
 
+def first_words(text: str, n: int) -> str:
+    """The first n words: ``"a film of ideas" | first_words(2) -> "a film"``."""
+    return " ".join(text.split(None, n)[:n])
+
+
+def last_words(text: str, n: int) -> str:
+    """The last n words: ``"a film of ideas" | last_words(2) -> "of ideas"``."""
+    return " ".join(text.rsplit(None, n)[-n:])
+
+
+def skip_words(text: str, n: int) -> str:
+    """All but the first n words: ``"a film of ideas" | skip_words(2) -> "of ideas"``."""
+    return " ".join(text.split(None, n)[n:])
+
+
 def blank_if(text: str, *fillers: str) -> str:
     """Empty where the whole text says no more than one of the fillers; case and marks are ignored."""
     letters = "".join(filter(str.isalnum, text.casefold()))
@@ -171,7 +186,7 @@ def _capital(text: str) -> str:
 FILTERS: dict[str, Callable[..., Any]] = {
     function.__name__: function
     for function in (
-        squeeze, before, after, without, question, sentence, untokenized, blank_if, label_index, slots, words,
-        turns, leftover, said_by,
+        squeeze, before, after, without, question, sentence, untokenized, first_words, last_words, skip_words,
+        blank_if, label_index, slots, words, turns, leftover, said_by,
     )
 }  # fmt: skip

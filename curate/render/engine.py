@@ -86,17 +86,16 @@ class Engine:
             if fields.get(column) is None:
                 what = "null" if column in fields else f"missing; there are: {', '.join(map(str, fields))}"
                 raise RowSkipped(f"the column `{column}` is {what}")
-        roles = {role: fields[column] for role, column in self._direct}
+        try:
+            roles = dict(zip(self._computed, self._columns(fields), strict=True)) if self._computed else {}
+        except RowSkipped:
+            raise
+        except Exception as error:
+            raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
+        for role, column in self._direct:
+            roles[role] = fields[column]
         for role, path in self._nested:
             roles[role] = _dig(fields, path)
-        if self._computed:
-            try:
-                values = self._columns(fields)
-            except RowSkipped:
-                raise
-            except Exception as error:
-                raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
-            roles.update(zip(self._computed, values, strict=True))
         if self.set.where is not None and not self._evaluate(self._where, roles, "where"):
             raise RowSkipped(f"where: {self.set.where} is false")
         return roles

@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import permutations
+from math import factorial
 
 from curate.errors import RowSkipped
 
@@ -118,7 +120,10 @@ def unshown(texts: tuple[str, ...]) -> Options:
 
 
 def permutation(n: int, number: int) -> tuple[int, ...]:
-    """An order of n things from one number: Fisher-Yates, each step drawn by splitmix64 (Steele, Lea and Flood 2014)."""
+    """An order of n things from one number. Few things: the orders are counted off. More: Fisher-Yates, each step drawn
+    by splitmix64 (Steele, Lea and Flood 2014)."""
+    if n <= 5:
+        return _orders(n)[number % factorial(n)]
     order = list(range(n))
     for last in range(n - 1, 0, -1):
         number = (number + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
@@ -127,6 +132,11 @@ def permutation(n: int, number: int) -> tuple[int, ...]:
         other = (mixed ^ (mixed >> 31)) % (last + 1)
         order[last], order[other] = order[other], order[last]
     return tuple(order)
+
+
+@cache
+def _orders(n: int) -> tuple[tuple[int, ...], ...]:
+    return tuple(permutations(range(n)))
 
 
 @lru_cache(maxsize=4096)

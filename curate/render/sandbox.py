@@ -8,7 +8,7 @@ stays. A text of the row is data; braces in it are never evaluated.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
@@ -57,57 +57,52 @@ ENVIRONMENT = _environment()
 
 
 class Text:
-    """A text with ``{{ … }}``, compiled. ``reads``: the names it needs. Calling it with a mapping renders it."""
+    """A text with ``{{ … }}``, compiled. ``reads``: the names it needs. Calling it with a mapping renders it; not from two
+    threads at once."""
 
-    __slots__ = ("_run", "reads", "source")
+    __slots__ = ("_context", "_root", "reads", "source")
 
     def __init__(self, source: str):
         tree = _parsed(source)
         self.source = source
         self.reads = frozenset(meta.find_undeclared_variables(tree))
-        self._run = _Run(source)
+        self._root, self._context = _compiled(source)
 
     def __call__(self, names: Mapping[str, Any]) -> str:
-        return "".join(self._run(names))
+        context = self._context
+        context.parent = names  # type: ignore[assignment]
+        if context.vars:  # what the row before has set
+            context.vars.clear()
+        return "".join(self._root(context))
 
 
 class Expressions:
     """Several expressions over one mapping, compiled as one: calling it gives the tuple of their values."""
 
-    __slots__ = ("_run", "reads", "sources")
+    __slots__ = ("_context", "_root", "reads", "sources")
 
     def __init__(self, sources: Sequence[str]):
         self.sources = tuple(sources)
         self.reads = frozenset().union(*(expression_reads(source) for source in sources))
         joined = "".join(f"({source}), " for source in sources)
-        self._run = _Run("{% set result = (" + joined + ") %}")
+        self._root, self._context = _compiled("{% set result = (" + joined + ") %}")
 
     def __call__(self, names: Mapping[str, Any]) -> tuple[Any, ...]:
-        for _ in self._run(names):
+        context = self._context
+        context.parent = names  # type: ignore[assignment]
+        for _ in self._root(context):
             pass
-        values = self._run.context.vars["result"]
+        values = context.vars["result"]
         for value in values:
             if isinstance(value, Undefined):
                 value._fail_with_undefined_error()
         return values
 
 
-class _Run:
-    """A compiled source with one Jinja context, used again for every row. ``Template.render`` makes a context each time,
-    which costs ten times as much as the text itself. Not for two threads at once."""
-
-    __slots__ = ("_root", "context")
-
-    def __init__(self, source: str):
-        self._root = ENVIRONMENT.from_string(source).root_render_func
-        self.context = Context(ENVIRONMENT, {}, None, {})
-
-    def __call__(self, names: Mapping[str, Any]) -> Iterator[str]:
-        context = self.context
-        context.parent = names  # type: ignore[assignment]  # only read: what a text sets goes to vars
-        if context.vars:
-            context.vars.clear()
-        return self._root(context)
+def _compiled(source: str) -> tuple[Callable[[Context], Iterator[str]], Context]:
+    """A source's generator, and one Jinja context that is used again for every row: its ``parent`` are the names, which
+    are only read. ``Template.render`` makes a context each time, at ten times the cost of the text itself."""
+    return ENVIRONMENT.from_string(source).root_render_func, Context(ENVIRONMENT, {}, None, {})
 
 
 def is_path(source: str) -> bool:

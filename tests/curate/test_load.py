@@ -63,6 +63,8 @@ def load(
     return pl.concat([kept for kept, _ in chunks]), pl.concat([removed for _, removed in chunks])
 
 
+COMMON = methods.signature("curate/load/records.py", "common")
+
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 FORMATS = {
@@ -151,7 +153,7 @@ def test_a_parquet_row_with_binary_data_is_removed_and_says_so(tmp_path: Path) -
     kept, removed = load(tmp_path, path="a.parquet", on_error="remove")
     assert kept["prompt"].to_list() == ["b"]
     assert removed["reason"].to_list() == [
-        "a.parquet row 1: binary data in one of the columns prompt, completion, picture"
+        "a.parquet:row:1: binary data in one of the columns prompt, completion, picture"
     ]
 
 
@@ -212,6 +214,7 @@ def test_the_documented_table_of_shapes_is_the_one_that_is_used() -> None:
     ]
     for shape, needed, renamed in records._SHAPES:
         assert load_set(f"pools/{shape}").needs <= {*needed, *renamed}
+        assert methods.accepts(next(p.annotation for p in COMMON if p.word == "as"), shape)
 
 
 @pytest.mark.parametrize(("shape", "row"), TABLE)
@@ -240,9 +243,9 @@ def test_files_of_one_source_may_have_different_shapes(tmp_path: Path) -> None:
 
 def test_columns_of_two_shapes_are_not_guessed_at(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", lines([{"instruction": "a", "context": "", "response": "b", "output": "c"}]))
-    with pytest.raises(SourceError, match=r"fit two shapes, dolly and alpaca; name the shape with `as:`"):
+    with pytest.raises(SourceError, match=r"fit several shapes \(dolly, alpaca\); name the shape with `as:`"):
         load(tmp_path, path="a.jsonl")
-    assert load(tmp_path, path="a.jsonl", as_=None, **{"as": "dolly"})[0]["response"].to_list() == ["b"]
+    assert load(tmp_path, path="a.jsonl", **{"as": "dolly"})[0]["response"].to_list() == ["b"]
 
 
 def test_unknown_columns_are_listed_with_the_shapes_and_what_to_do(tmp_path: Path) -> None:
@@ -336,7 +339,11 @@ def test_the_size_of_the_chunks_changes_nothing(tmp_path: Path, monkeypatch: pyt
     assert load(tmp_path, path="a.jsonl")[0].equals(whole[0])
 
 
-def test_a_loader_beside_the_recipe_is_found_and_read_as_a_stream(tmp_path: Path) -> None:
+def test_a_loader_beside_the_recipe_is_found_and_read_as_a_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "LOOK_AHEAD", 10)
+    monkeypatch.setattr(records, "CHUNK_ROWS", 100)
     write(
         tmp_path / "methods/load/endless.py",
         '"""Rows without an end."""\nfrom itertools import count\nfrom curate.load.records import Raw\n'
@@ -345,7 +352,7 @@ def test_a_loader_beside_the_recipe_is_found_and_read_as_a_stream(tmp_path: Path
     )
     chunks = records.records("endless", {"first": 5}, base=tmp_path, seed=0, templates=tmp_path)
     two = [kept for kept, _ in islice(chunks, 2)]
-    assert [chunk.height for chunk in two] == [50_000, 50_000]
+    assert [chunk.height for chunk in two] == [100, 100]
     assert two[0]["prompt"][0] == "5?"
     assert records.describe("endless", {}, tmp_path) == "endless"
     assert records.fingerprint("endless", {}, base=tmp_path, templates=tmp_path) == {"options": {"first": 1}}
@@ -541,7 +548,7 @@ def test_rows_before_the_first_readable_one_do_not_hide_the_shape(tmp_path: Path
 def test_every_loader_declares_its_options_so_that_a_recipe_can_be_checked_without_importing_it() -> None:
     found = methods.all_of("load")
     assert set(found) == {"files", "hub", "docstrings"}
-    common = {parameter.word for parameter in methods.signature("curate/load/records.py", "common")}
+    common = {parameter.word for parameter in COMMON}
     assert common == {"name", "as", "template", "license", "task", "columns", "where", "on_error"}
     for method in found.values():
         assert not common & {parameter.word for parameter in method.parameters}

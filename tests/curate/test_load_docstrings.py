@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -194,13 +195,15 @@ def test_a_row_tells_package_module_name_kind_signature_summary_section_and_text
     assert signatures["orchard._core._docs:peel"] == "(apple) -> Apple"
     kinds = {key: (other.fields or {})["kind"] for key, other in rows().items()}
     assert kinds["orchard.core:Crate.size"] == kinds["orchard.cellar._vats:Vat.level"] == "property"
+    assert kinds["orchard.core:Crate"] == kinds["orchard.cellar._vats:Vat"] == "class"
     assert kinds["orchard.core:Crate.lift"] == kinds["orchard.cellar._vats:Vat.count"] == "method"
 
 
 def test_the_section_asked_for_is_drawn_by_seed_among_those_that_are_long_enough(orchard: Path) -> None:
-    drawn = {seed: rows(seed=seed)["orchard.again:press_again"].task for seed in range(60)}
-    assert set(drawn.values()) == {"summary", "parameters", "returns", "examples", "notes"}
-    assert drawn == {seed: rows(seed=seed)["orchard.again:press_again"].task for seed in range(60)}
+    drawn = {seed: rows(seed=seed)["orchard.again:press_again"].task for seed in range(12)}
+    assert len(set(drawn.values())) > 2
+    assert set(drawn.values()) <= {"summary", "parameters", "returns", "examples", "notes"}
+    assert drawn == {seed: rows(seed=seed)["orchard.again:press_again"].task for seed in range(12)}
     assert all(len((row.fields or {})["text"]) >= docstrings.MINIMUM for row in rows().values())
 
 
@@ -240,7 +243,7 @@ def test_a_package_that_is_not_installed_is_told(orchard: Path) -> None:
 def test_the_fingerprint_is_the_version_or_the_content_where_there_is_none(orchard: Path) -> None:
     facts = [records.fingerprint("docstrings", {"packages": ["orchard"]}, base=orchard)]
     assert facts == [{"packages": {"orchard": "2.5"}}]
-    (orchard / "orchard-2.5.dist-info/top_level.txt").unlink()
+    shutil.rmtree(orchard / "orchard-2.5.dist-info")
     facts.append(records.fingerprint("docstrings", {"packages": ["orchard"]}, base=orchard))
     (orchard / "orchard/short.py").write_text("x = 1\n")
     facts.append(records.fingerprint("docstrings", {"packages": ["orchard"]}, base=orchard))
@@ -316,9 +319,11 @@ def test_attached_docstrings_are_told_from_their_literal_arguments() -> None:
 def test_numpy_gives_a_thousand_records_with_those_of_its_c_functions() -> None:
     found = {row.key: row for row in docstrings.load(packages=["numpy"])}
     assert len(found) > 900
-    assert {"numpy._core.multiarray:arange", "numpy._core.multiarray:ndarray.sort", "numpy.linalg._linalg:norm"} <= set(
-        found
-    )
+    assert {
+        "numpy._core.multiarray:arange",
+        "numpy._core.multiarray:ndarray.shape",
+        "numpy.linalg._linalg:norm",
+    } <= set(found)
     assert all(row.license and "bsd-3-clause" in row.license and row.problem is None for row in found.values())
     assert len({(row.fields or {})["summary"] for row in found.values()}) > 800
 
@@ -329,5 +334,5 @@ def test_the_default_packages_give_over_ten_thousand_records_with_unique_texts()
     assert len(found) > 10_000
     assert len({row.key for row in found}) == len(found)
     assert {row.task for row in found} == set(docstring_parser.SECTIONS)
-    assert "torch:abs" in {row.key for row in found}
+    assert "torch:acos" in {row.key for row in found}
     assert not [row for row in found if row.problem]

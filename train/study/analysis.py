@@ -130,6 +130,15 @@ class Worth:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Of an arm from draw to draw; of its paired difference from draw to draw; of that from seed to seed within a draw."""
+
+    arm: float | None
+    paired: float | None
+    seeds: float | None
+
+
+@dataclass(frozen=True)
 class Analysis:
     results: Results
     reference: str
@@ -140,7 +149,19 @@ class Analysis:
     worths: list[Worth]
     tasks: dict[str, dict[Cell, Estimate]]  # differences within a task, not corrected for their number
     headline: str
-    sentences: list[str]  # one an arm
+    sentences: list[str]  # one an arm, the best first
+
+    def spread(self, arm: str, budget: int) -> Spread:
+        """Standard deviations of the scores behind one comparison, in bits per byte."""
+        cells, scores = self.results.cells, self.results.scores()
+        own = scores[cells.index((arm, budget))]
+        paired = own - scores[cells.index((self.reference, budget))]
+        many_draws, many_seeds = len(self.results.draws) > 1, len(self.results.seeds) > 1
+        return Spread(
+            arm=float(own.mean(axis=1).std(ddof=1)) if many_draws else None,
+            paired=float(paired.mean(axis=1).std(ddof=1)) if many_draws else None,
+            seeds=float(np.sqrt(paired.var(axis=1, ddof=1).mean())) if many_seeds else None,
+        )
 
 
 def analyse(table: pa.Table, *, reference: str = "random", delta: float = DELTA) -> Analysis:
@@ -172,10 +193,9 @@ def facts(analysis: Analysis) -> dict[str, Any]:
     worths = {(w.arm, w.budget): w for w in analysis.worths}
     rows = []
     for cell, level in analysis.levels.items():
-        row: dict[str, Any] = {"arm": cell[0], "budget": cell[1], "bits_per_byte": _number(level.value)}
-        row["interval"] = _interval(level)
+        row: dict[str, Any] = {"arm": cell[0], "budget": cell[1], **_numbers_of("bits_per_byte", level)}
         if c := compared.get(cell):
-            row["difference"], row["difference_interval"] = _number(c.difference.value), _interval(c.difference)
+            row |= _numbers_of("difference", c.difference)
             row |= {"p_holm": _number(c.p_holm), "p_equivalent": _number(c.p_equivalent), "verdict": c.verdict}
         if w := worths.get(cell):
             row["worth"] = str(w)
@@ -185,12 +205,12 @@ def facts(analysis: Analysis) -> dict[str, Any]:
     return {**said, "reference": analysis.reference, "delta": analysis.delta, **size, "table": rows}
 
 
+def _numbers_of(name: str, estimate: Estimate) -> dict[str, float | None]:
+    return {name: _number(estimate.value), f"{name}_low": _number(estimate.low), f"{name}_high": _number(estimate.high)}
+
+
 def _number(value: float | np.ndarray) -> float | None:
-    return round(float(value), 6) if np.isfinite(value) else None
-
-
-def _interval(estimate: Estimate) -> list[float | None]:
-    return [_number(estimate.low), _number(estimate.high)]
+    return round(float(value), 4) if np.isfinite(value) else None
 
 
 def read_results(table: pa.Table, *, reference: str = "random") -> Results:

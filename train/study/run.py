@@ -21,11 +21,12 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
+import itertools
 import multiprocessing
 import os
 import signal
-import sys
 import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from typing import Any, Literal
 import numpy as np
 import peft
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 import transformers
@@ -45,10 +47,11 @@ from curate.errors import ContractError, DataError, RequestError, TrainingError
 from curate.files import digest, read_json, sha256, whole, write_json
 from curate.progress import bar
 from train.encode import Encoded, Encoder
-from train.fit import fit, minimum_steps
+from train.fit import FitReport, fit, minimum_steps
 from train.models import load_model
 from train.scoring.perplexity import evaluate
-from train.study import analysis
+from train.study.analysis import analyse
+from train.study.analysis import facts as summarise
 from train.study.report import write_report
 
 
@@ -100,23 +103,35 @@ def study(
     if reference not in arms:
         raise RequestError(f"study: the reference arm `{reference}` is not among the arms {', '.join(arms)}; add it")
     base = base_model(train["model"], base_texts, seed)
-    documents, kept = read_documents(rows_path, base, train["max_length"])
-    held_out, scored = read_documents(holdout_path, base, train["max_length"], at_most=items, seed=seed)
+    _, tokenizer = load_model(base, device="cpu")
+    encoder = Encoder(tokenizer, max_length=train["max_length"])
+    rows = read_rows(rows_path, encoder)
+    held_out = read_rows(holdout_path, encoder, at_most=items, seed=seed)
     ladder = {arm: sorted({*budgets, *((reference_budgets or []) if arm == reference else [])}) for arm in arms}
-    shared = digest([_model_facts(base), train, kept.digest, scored.digest, _code()])
-    subsets = {(arm, d): _subset(folder, arm, d, max(ladder[arm]), documents) for arm in arms for d in range(draws)}
-    runs = [Run("untuned", 0, 0, 0, (), 0, 0, digest([shared, "untuned"]))]
-    for arm in arms:
-        for budget in ladder[arm]:
-            for d in range(draws):
-                for s in range(seeds):
-                    runs.append(_run(arm, budget, d, s, subsets[arm, d][:budget], train, seed, shared))
-    bench = Bench(base, documents, held_out, train, folder / "runs")
-    train_all(runs, bench, workers)
-    results = _gather(folder, runs[1:], scored)
-    found = analysis.analyse(results, reference=reference, delta=delta)
-    design = _design(folder, runs, scored, train, base, name=name, budgets=budgets, draws=draws, seeds=seeds, seed=seed)
-    facts = {**analysis.facts(found), "design": design}
+    shared = digest([_model_facts(base), {**train, "model": None}, held_out.content, _code()])
+    runs = plan(folder, rows, ladder, draws, seeds, train, seed, shared)
+    train_all(runs, Bench(base, rows.documents, held_out.documents, train, folder / "runs"), workers)
+
+    untuned, *runs = runs
+    found = analyse(gather(folder, runs, held_out.task), reference=reference, delta=delta)
+    before = pq.read_table(folder / "runs" / f"{untuned.key}.parquet")
+    design = {
+        "name": name,
+        "base": {
+            "model": train["model"],
+            "parameters": read_json(folder / "runs" / f"{untuned.key}.json")["parameters"],
+            "bits_per_byte": pc.sum(before["bits"]).as_py() / pc.sum(before["bytes"]).as_py(),
+        },
+        "train": {**train, "model": str(train["model"])},
+        "arms": arms_given(folder, runs, train),
+        "holdout": held_out.n_rows,
+        "items": len(held_out),
+        "truncated": {"rows": rows.n_truncated, "items": held_out.n_truncated},
+        "equal": equal,
+        "seed": seed,
+        "versions": _versions(),
+    }
+    facts = {**summarise(found), "design": design}
     write_json(folder / "analysis.json", facts)
     write_report(folder, found, design)
     return facts
@@ -127,12 +142,16 @@ def study(
 
 @dataclass(frozen=True)
 class Rows:
-    """What is known of a file of rows beside its documents, in the order of the documents."""
+    """The documents of a file of rows, in the order of their ids, and what is known of each beside them."""
 
-    ids: list[str]
+    documents: list[Encoded]
     task: list[str | None]
-    counts: dict[str, int]
-    digest: str  # of ids and messages
+    n_rows: int
+    n_truncated: int
+    content: dict[str, str]  # a hash of each id's messages
+
+    def __len__(self) -> int:
+        return len(self.documents)
 
 
 def base_model(model: str, texts: Iterable[str] | None, seed: int) -> str:
@@ -149,26 +168,256 @@ def base_model(model: str, texts: Iterable[str] | None, seed: int) -> str:
     return str(tiny_model(texts, seed=seed))
 
 
-def read_documents(
-    path: Path, base: str, max_length: int, *, at_most: int | None = None, seed: int = 0
-) -> tuple[list[Encoded], Rows]:
-    """The rows of a parquet file as documents with a response, in the order of their ids; `at_most` of them, by hash."""
+def read_rows(path: Path, encoder: Encoder, *, at_most: int | None = None, seed: int = 0) -> Rows:
+    """The rows of a parquet file that have a response; `at_most` of them, drawn by hash."""
     table = pq.read_table(path)
     missing = [column for column in ("id", "messages") if column not in table.column_names]
     if missing:
         raise ContractError(f"{path}: the column(s) {', '.join(missing)} are missing; a study reads id, messages and task")
     ids = table["id"].to_pylist()
-    tasks = table["task"].to_pylist() if "task" in table.column_names else [None] * len(ids)
     order = sorted(range(len(ids)), key=lambda i: ids[i])
     if at_most is not None and at_most < len(ids):
         order = sorted(shuffled(seed, "study.items", ids)[:at_most].tolist(), key=lambda i: ids[i])
-    messages = table["messages"].take(order).to_pylist()
-    chosen = [ids[i] for i in order]
-    _, tokenizer = load_model(base)
-    documents, counts = Encoder(tokenizer, max_length=max_length).encode_all(zip(chosen, messages, strict=True))
-    documents = [document for document in documents if document.response_bytes > 0]
+    chosen = table.take(order)
+    messages = chosen["messages"].to_pylist()
+    documents, counts = encoder.encode_all(zip(chosen["id"].to_pylist(), messages, strict=True))
     if not documents:
         raise DataError(f"{path}: none of its {len(ids):,} rows has a response to learn from or to be scored on")
-    task = dict(zip(ids, tasks, strict=True))
-    facts = Rows([d.id for d in documents], [task[d.id] for d in documents], counts, digest([chosen, messages]))
-    return documents, facts
+    tasks = chosen["task"].to_pylist() if "task" in chosen.column_names else [None] * len(order)
+    task = dict(zip(chosen["id"].to_pylist(), tasks, strict=True))
+    content = {id: digest(conversation) for id, conversation in zip(chosen["id"].to_pylist(), messages, strict=True)}
+    return Rows(documents, [task[d.id] for d in documents], len(ids), counts["truncated"], content)
+
+
+def read_subset(folder: Path, arm: str, draw: int, rows: int, known: set[str]) -> tuple[str, ...]:
+    """The ids that an arm picked on a draw, in the order of picking."""
+    path = folder / "subsets" / arm / f"{draw}.parquet"
+    if not path.is_file():
+        raise ContractError(f"{path} is missing; a study needs what every arm picked on every draw")
+    table = pq.read_table(path, columns=["id", "rank"]).sort_by("rank")
+    ids = tuple(table["id"].to_pylist()[:rows])
+    if len(ids) < rows:
+        raise DataError(f"{path}: holds {len(ids):,} rows, fewer than the largest budget of {rows:,}")
+    if unknown := [i for i in ids if i not in known]:
+        raise ContractError(f"{path}: {len(unknown):,} of its rows are not among the rendered rows, first {unknown[0]}")
+    return ids
+
+
+def plan(
+    folder: Path, rows: Rows, ladder: dict[str, list[int]], draws: int, seeds: int, train: dict[str, Any], seed: int, shared: str
+) -> list[Run]:
+    """Every run of the study, its key made of all that decides its result; first the base model as it is."""
+    known = {document.id for document in rows.documents}  # a row without a response has no document
+    runs = [Run("untuned", 0, 0, 0, (), 0, 0, digest([shared, "untuned"]))]
+    for arm, budgets in ladder.items():
+        for draw in range(draws):
+            picked = read_subset(folder, arm, draw, max(budgets), known)
+            for budget in budgets:
+                ids = picked[:budget]
+                steps = minimum_steps(budget, epochs=train["epochs"], examples=train["batch"]["examples"])
+                for number in range(seeds):
+                    # Seeds are nested in draws: the first seed of one draw is not the first of another.
+                    run_seed = hashed(seed, "study.run", f"{draw}/{number}") % 2**31
+                    key = digest([shared, {i: rows.content[i] for i in ids}, run_seed, steps])
+                    runs.append(Run(arm, budget, draw, number, ids, run_seed, steps, key))
+    return runs
+
+
+def _model_facts(base: str) -> Any:
+    """What tells one base model from another: the hashes of a folder's files, or a Hub id."""
+    folder = Path(base)
+    if not folder.is_dir():
+        return base
+    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")}
+
+
+def _code() -> dict[str, str]:
+    """The trainer's own source and the versions that its results depend on."""
+    top = Path(__file__).resolve().parent.parent
+    files = [p for folder in (top, top / "objectives", top / "tuning", top / "scoring", top / "study") for p in folder.glob("*.py")]
+    source = digest({str(p.relative_to(top)): sha256(p) for p in files if p.stem not in ("analysis", "report")})
+    return {"source": source, **_versions()}
+
+
+def _versions() -> dict[str, str]:
+    return {package.__name__: package.__version__ for package in (torch, transformers, peft)}
+
+
+# --- training --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bench:
+    """All that a process needs to train any run of the study."""
+
+    base: str
+    documents: list[Encoded]
+    items: list[Encoded]
+    train: dict[str, Any]
+    folder: Path  # of the runs
+
+
+class Worker:
+    """One process's base model and documents. `count` is told of every step."""
+
+    def __init__(self, bench: Bench, count: Callable[[int], None]):
+        torch.set_num_threads(1)  # so that the bytes do not depend on the number of cores
+        self.bench, self.count = bench, count
+        self.model, _ = load_model(bench.base)
+        self.documents = {document.id: document for document in bench.documents}
+
+    def train(self, run: Run) -> None:
+        """Trains and scores one run, and leaves runs/<key>.parquet and, last, .json."""
+        model = copy.deepcopy(self.model)
+        facts: dict[str, Any] = {"examples": len(run.ids), "seed": run.run_seed}
+        began = time.perf_counter()
+        if run.ids:
+            documents = [self.documents[i] for i in run.ids]
+            try:
+                model, report = tuned(model, documents, self.bench.train, run.steps, run.run_seed, self.count)
+            except TrainingError as error:
+                raise TrainingError(f"study, {run}: {error}") from error
+            losses = {"first_loss": report.losses[0], "last_loss": report.losses[-1]}
+            facts |= {"steps": report.steps, "tokens": report.tokens, "targets": report.targets, "dtype": report.dtype, **losses}
+            facts["response_bytes"] = sum(d.response_bytes for d in documents) / len(documents)
+        scores = evaluate(model, self.bench.items)
+        table = {"item": [d.id for d in self.bench.items], "bits": scores.bits, "bytes": scores.bytes, "tokens": scores.tokens}
+        with whole(self.bench.folder / f"{run.key}.parquet") as temporary:
+            pq.write_table(pa.table(table), temporary)
+        facts |= {"parameters": sum(p.numel() for p in model.parameters()), "seconds": time.perf_counter() - began}
+        write_json(self.bench.folder / f"{run.key}.json", facts)
+
+
+def tuned(
+    model: Any, documents: list[Encoded], train: dict[str, Any], steps: int, seed: int, count: Callable[[int], None]
+) -> tuple[Any, FitReport]:
+    """The model after one run of the trainer, as `train.run.train` would train it, without files."""
+    tuning, tuning_options = next(iter(train["tuning"].items()))
+    objective, objective_options = next(iter(train["objective"].items()))
+    method = importlib.import_module(f"train.tuning.{tuning}")
+    weights = importlib.import_module(f"train.objectives.{objective}").weights
+    model = method.tune(model, seed=seed, **tuning_options)
+    report = fit(
+        model,
+        documents,
+        weights=functools.partial(weights, **objective_options),
+        steps=steps,
+        examples=train["batch"]["examples"],
+        learning_rate=train["learning_rate"] or method.LEARNING_RATE,
+        seed=seed,
+        on_step=lambda step, state: count(1),
+    )
+    return model, report
+
+
+def train_all(runs: list[Run], bench: Bench, workers: int) -> None:
+    """Trains the runs that are not there yet, the longest first, in `workers` processes of one thread each.
+
+    Every run is written as it ends, so a study that is stopped goes on with the next.
+    """
+    todo = {run.key: run for run in sorted(runs, key=lambda run: -run.steps) if not _is_done(bench, run)}
+    if not todo:
+        return
+    bench.folder.mkdir(parents=True, exist_ok=True)
+    total = sum(run.steps for run in todo.values())
+    workers = 1 if torch.cuda.is_available() else min(workers, len(todo))
+    with bar(total, f"study: {len(todo)} training runs, steps") as advance:
+        if workers == 1:
+            threads = torch.get_num_threads()
+            try:
+                worker = Worker(bench, advance)
+                for run in todo.values():
+                    worker.train(run)
+            finally:
+                torch.set_num_threads(threads)
+        else:
+            _train_in_processes(list(todo.values()), bench, workers, advance)
+
+
+def _is_done(bench: Bench, run: Run) -> bool:
+    return (bench.folder / f"{run.key}.json").is_file()
+
+
+_worker: Worker | None = None  # of a worker process
+
+
+def _train_in_processes(runs: list[Run], bench: Bench, workers: int, advance: Callable[[int], None]) -> None:
+    context = multiprocessing.get_context("spawn")  # fork would copy torch's thread pools in a broken state
+    steps, stop = context.Value("q", 0), context.Event()
+    shown = 0
+    with ProcessPoolExecutor(workers, context, _start_worker, (bench, steps, stop)) as pool:
+        try:
+            waiting = {pool.submit(_train_here, run) for run in runs}
+            while waiting:
+                done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
+                advance(steps.value - shown)
+                shown = steps.value
+        except BaseException:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _start_worker(bench: Bench, steps: Any, stop: Any) -> None:
+    """Runs once in every worker process."""
+    global _worker
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback of its own
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # it does not outlive a killed parent
+
+    def count(n: int) -> None:
+        if stop.is_set():  # another run failed
+            os._exit(1)
+        with steps.get_lock():
+            steps.value += n
+
+    _worker = Worker(bench, count)
+
+
+def _train_here(run: Run) -> None:
+    assert _worker is not None
+    _worker.train(run)
+
+
+# --- what comes out --------------------------------------------------------------------------------------------------
+
+
+def gather(folder: Path, runs: list[Run], task: list[str | None]) -> pa.Table:
+    """results.parquet and runs.parquet, from the runs in the order of the plan."""
+    parts, rows = [], []
+    for run in runs:
+        items = pq.read_table(folder / "runs" / f"{run.key}.parquet")
+        n = items.num_rows
+        which = {"arm": run.arm, "budget": run.budget, "draw": run.draw, "seed": run.seed}
+        value = pc.divide(items["bits"], pc.cast(items["bytes"], pa.float64()))
+        columns = {name: pa.array([value] * n) for name, value in which.items()} | {"item": items["item"], "task": task}
+        parts.append(pa.table({**columns, "value": value, "bits": items["bits"], "bytes": items["bytes"]}))
+        facts = read_json(folder / "runs" / f"{run.key}.json")
+        facts.pop("seconds")
+        rows.append({**which, "key": run.key, "run_seed": facts.pop("seed"), **facts})
+    results = pa.concat_tables(parts)
+    for name, table in (("results", results), ("runs", pa.Table.from_pylist(rows))):
+        with whole(folder / f"{name}.parquet") as temporary:
+            pq.write_table(table, temporary)
+    return results
+
+
+def arms_given(folder: Path, runs: list[Run], train: dict[str, Any]) -> list[dict[str, Any]]:
+    """What each arm was given at each budget, as means over draws and seeds, and how alike its draws are."""
+    groups: dict[tuple[str, int], list[Run]] = {}
+    for run in runs:
+        groups.setdefault((run.arm, run.budget), []).append(run)
+    given = []
+    for (arm, budget), group in groups.items():
+        facts = [read_json(folder / "runs" / f"{run.key}.json") for run in group]
+        mean = {name: float(np.mean([f[name] for f in facts])) for name in ("tokens", "targets", "response_bytes")}
+        steps = group[0].steps
+        epochs = steps * train["batch"]["examples"] / budget
+        picked = [set(ids) for ids in {run.draw: run.ids for run in group}.values()]
+        shared = [len(a & b) / budget for a, b in itertools.combinations(picked, 2)]
+        overlap = float(np.mean(shared)) if shared else None
+        given.append({"arm": arm, "budget": budget, "examples": budget, "steps": steps, "epochs": epochs, **mean, "overlap": overlap})
+    return given

@@ -1,0 +1,183 @@
+"""Load, check and save models: safetensors only, float32 master weights, never code from a repository.
+
+``prepare`` puts our attention into a model and then tries it on a few tokens: a document must come out of a pack as it
+comes out alone, must not change by a bit when its neighbour does, and our head must give the model's own logits. So an
+architecture that cannot be packed is refused with a sentence, not trained wrong.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import logging
+
+from curate.errors import TrainingError
+from curate.files import whole
+from train import attention
+from train.attention import Documents
+from train.cross_entropy import Head
+
+if TYPE_CHECKING:
+    from train.batches import Pack
+
+_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_READY = "_tamis_ready"
+
+
+def load_model(name_or_path: str, *, device: str | None = None) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model from a folder or the Hub, in float32, prepared for packs, with its tokenizer.
+
+    device: "cpu", "cuda"; None takes a GPU where there is one. Raises TrainingError for weights that are not safetensors,
+    for repositories that bring code, and for architectures that cannot be packed.
+    """
+    _refuse_pickles(Path(name_or_path))
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
+            model = AutoModelForCausalLM.from_pretrained(
+                name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+            )
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise TrainingError(f"model {name_or_path}: cannot be loaded as safetensors without its own code ({first})") from error
+    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return prepare(model), tokenizer
+
+
+def save_model(model: nn.Module, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A folder that ``from_pretrained`` loads: safetensors and tokenizer, whole or absent. Adapters must be merged before."""
+    with quiet(), whole(folder) as temporary:
+        core(model).save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+def merge(model: Any) -> PreTrainedModel:
+    """Adapters folded into the weights of their layers, in place; a model without adapters as it is."""
+    return model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+
+
+def core(model: Any) -> Any:
+    """The transformers model under an adapter."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def prepare(model: PreTrainedModel) -> PreTrainedModel:
+    """Installs packed attention and tries it, in place; once a model. Leaves the model in evaluation mode."""
+    if getattr(model, _READY, False):
+        return model
+    kind = type(model).__name__
+    try:
+        model.set_attn_implementation(attention.NAME)
+        if not isinstance(model.get_output_embeddings(), nn.Linear):
+            raise TrainingError("its output layer is not a linear one")
+        model.eval()
+        _try_packs(model)
+    except (TrainingError, ValueError, TypeError, NotImplementedError) as error:
+        raise TrainingError(f"{kind} cannot be trained on packed documents: {error}") from error
+    setattr(model, _READY, True)
+    return model
+
+
+def check_ready(model: nn.Module) -> None:
+    if not getattr(core(model), _READY, False):
+        raise TrainingError(f"{type(core(model)).__name__} was not prepared; call train.models.prepare(model) first")
+
+
+def predicting_states(model: nn.Module, pack: Pack) -> Tensor:
+    """The last hidden states at a pack's predictors: (n, d). The head is left to the loss."""
+    return _states(model, pack.input_ids, pack.positions, pack.documents).index_select(0, pack.predictors)
+
+
+def head_of(model: nn.Module) -> Head:
+    """The output layer, with the scale and the soft cap that some architectures put behind it (Cohere, Granite, Gemma)."""
+    linear = core(model).get_output_embeddings()
+    config = core(model).config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0
+    return Head(
+        linear.weight,
+        getattr(linear, "bias", None),
+        scale=scale / (getattr(config, "logits_scaling", None) or 1.0),
+        softcap=getattr(config, "final_logit_softcapping", None),
+    )
+
+
+def compute_dtype(choice: Literal["auto", "float32", "bfloat16"], device: torch.device) -> torch.dtype:
+    """What the large products run in; weights, gradients and moments stay float32 either way.
+
+    "auto": bfloat16 on a GPU that has it and on a CPU with units for it (amx_bf16 or avx512_bf16), else float32. Told by
+    the processor's flags, never by timing. On a CPU with AMX a training step of a 0.9 M Llama takes less than half the
+    time, see benchmarks/trainer.py.
+    """
+    if choice == "float32":
+        return torch.float32
+    if choice == "bfloat16":
+        return torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    flags = getattr(torch.cpu, "get_capabilities", dict)()
+    return torch.bfloat16 if flags.get("amx_bf16") or flags.get("avx512_bf16") else torch.float32
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """transformers without its progress bars and notices, inside only."""
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _states(model: nn.Module, ids: Tensor, positions: Tensor, documents: Documents) -> Tensor:
+    body = core(model).base_model
+    return body(input_ids=ids, position_ids=positions, use_cache=False, documents=documents).last_hidden_state[0]
+
+
+def _refuse_pickles(folder: Path) -> None:
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
+    if pickled:
+        raise TrainingError(
+            f"model {folder}: {pickled[0]} holds pickled weights, which can run code when they are loaded; "
+            "save the model as safetensors and name that folder"
+        )
+
+
+@torch.no_grad()
+def _try_packs(model: PreTrainedModel) -> None:
+    """Two short documents: packed, packed with another neighbour, and alone."""
+    vocabulary = model.get_input_embeddings().weight.shape[0]  # type: ignore[union-attr]
+    device = next(model.parameters()).device
+    first, other, second = ((torch.arange(n) * step + 1) % vocabulary for n, step in ((5, 3), (5, 7), (7, 5)))
+
+    def states(*documents: Tensor) -> Tensor:
+        lengths = [len(document) for document in documents]
+        positions = torch.cat([torch.arange(n) for n in lengths])
+        ids = torch.cat(documents)
+        return _states(model, ids[None].to(device), positions[None].to(device), Documents.of(lengths, device))[-7:]
+
+    packed, alone = states(first, second), states(second)
+    if not torch.equal(packed, states(other, second)):
+        raise TrainingError("a document changes with its neighbour in the pack")
+    if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3):
+        raise TrainingError("a document does not come out of a pack as it comes out alone")
+    lengths = Documents.of([7], device)
+    logits = model(
+        input_ids=second[None].to(device), position_ids=torch.arange(7, device=device)[None], use_cache=False, documents=lengths
+    ).logits[0]
+    if not torch.allclose(head_of(model).logits(alone), logits.to(torch.float32), rtol=1e-3, atol=1e-3):
+        raise TrainingError("its logits are not a linear layer of its hidden states")
