@@ -244,7 +244,7 @@ def _metadata(
     data: str,
     licence: licences.ReleaseLicence,
     recipe: dict[str, Any],
-    columns_: list[dict[str, Any]],
+    listed: list[dict[str, Any]],
     split: dict[str, int],
     language: list[str] | None,
 ) -> dict[str, Any]:
@@ -271,7 +271,7 @@ def _metadata(
         "dataset_info": [
             {
                 "config_name": config,
-                "features": columns_,
+                "features": listed,
                 "splits": [{"name": "train", **numbers}],
                 "download_size": split["download_size"],
                 "dataset_size": split["num_bytes"],

@@ -144,7 +144,7 @@ def funnel(work: Path) -> list[dict[str, Any]]:
     rows = []
     for title in titles(work):
         manifest = read_json(work / title / "manifest.json")
-        facts = read_json(work / title / "run.json")
+        facts = read_json(_run_facts(work, title))
         rows.append(
             {
                 "stage": title,
@@ -217,7 +217,7 @@ def _compute(stage: Stage, stages: tuple[Stage, ...], recipe: Recipe, work: Path
         "host": platform.node(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
     }
-    write_json(folder / "run.json", run_facts)
+    write_json(_run_facts(work, stage.title) if not stage.tabular else folder / "run.json", run_facts)
     write_json(folder / "manifest.json", manifest)  # last: a folder with a manifest is whole
     _replace(folder, work / stage.title)
 
@@ -251,6 +251,11 @@ def folded(reason: str) -> str:
     reason = re.sub(r"^\S+:\d+: ", "", reason)
     name, colon, detail = reason.partition(": ")
     return f"{name}{colon}{re.sub(r'[-+]?[0-9][0-9_,.]*', 'N', detail, count=1)}" if colon else reason
+
+
+def _run_facts(work: Path, title: str) -> Path:
+    """Seconds, memory and host: beside a product, since a release is pushed as it is; inside a stage's own folder."""
+    return work / title / "run.json" if title[:2].isdigit() else work / f"{title}.run.json"
 
 
 def _partial(work: Path, stage: Stage) -> Path:

@@ -93,7 +93,7 @@ class Encoder:
         """(id, messages) each -> the documents that can be trained on, in order, and counts of what happened.
 
         Counts: documents (kept), tokens, truncated, dropped (over_length "drop"), without_response (nothing of a response
-        within max_length). About 5,000 rows a second a core.
+        within max_length)..
         """
         counts = {"documents": 0, "tokens": 0, "truncated": 0, "dropped": 0, "without_response": 0}
         kept = []

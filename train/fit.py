@@ -198,8 +198,8 @@ def _restore(state: State, trained: dict[str, nn.Parameter], optimizer: torch.op
     for name, p in trained.items():
         p.copy_(state.tensors[f"weight.{name}"])
         for moment in ("step", "exp_avg", "exp_avg_sq"):
-            value = state.tensors[f"{moment}.{name}"]
-            optimizer.state[p][moment] = value.to(p.device, copy=True)
+            if (value := state.tensors.get(f"{moment}.{name}")) is not None:  # absent where no gradient has come yet
+                optimizer.state[p][moment] = value.to(p.device, copy=True)
 
 
 @contextmanager

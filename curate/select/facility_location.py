@@ -20,8 +20,7 @@ from curate.pool import Picks, Pool
 from curate.progress import bar
 from curate.vectors import unit_by_id
 
-_KEPT_BYTES = 2**29  # similarities of promising rows that are kept for the next pick
-W0=16
+_KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
 _BLOCK = 64  # rows evaluated at a time
 
 
@@ -37,66 +36,114 @@ def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
 
 
 def _greedy(vectors: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
+    """(picks, gains) among unit vectors (n, d), ties to the lowest index."""
     picks, gains = np.empty(budget, dtype=np.int64), np.empty(budget, dtype=np.float32)
     tie = 1e-6 + 3e-8 * len(vectors)
-    similarities = _Similarities(vectors)
-    bound = np.full(len(vectors), np.inf)  # each row's last known gain, so at least its gain now
+    bound = np.full(len(vectors), np.inf)  # at least what each row would add now
     covered = np.zeros(len(vectors), dtype=np.float32)  # how near the nearest pick is to each row
+    near, moments = _Near(vectors), _Moments(vectors)
     with bar(budget, "facility_location") as advance:
         for number in range(budget):
-            best = _refresh(bound, covered, similarities, tie)
+            moments.lower(bound, covered)
+            best = _refresh(bound, covered, near, tie)
             pick = int(np.argmax(bound >= best - tie))
             picks[number], gains[number] = pick, max(bound[pick], 0.0)
-            np.maximum(covered, similarities.of(np.array([pick]), bound)[0], out=covered)
+            covered[near.index[pick]] = np.maximum(covered[near.index[pick]], near.cosine[pick])
             bound[pick] = -np.inf  # never again
+            near.forget(pick)
             advance(1)
     return picks, gains
 
 
-def _refresh(bound: np.ndarray, covered: np.ndarray, similarities: _Similarities, tie: float) -> float:
+def _refresh(bound: np.ndarray, covered: np.ndarray, near: _Near, tie: float) -> float:
     """Brings ``bound`` up to date for every row that could be the best or tie with it; gives the best gain."""
-    order = np.argsort(-bound)
-    best = -np.inf
-    start, width = 0, W0
-    while True:
-        rows = order[start : start + width]
-        rows = rows[bound[rows] >= best - tie]
-        if len(rows) == 0 or bound[rows[0]] == -np.inf:
+    order, best = np.argsort(-bound), -np.inf
+    for start in range(0, len(order), _BLOCK):
+        rows = order[start : start + _BLOCK]
+        rows = rows[(bound[rows] >= best - tie) & (bound[rows] > -np.inf)]
+        if len(rows) == 0:
             break
-        start, width = start + width, min(2 * width, _BLOCK)
-        gain = similarities.of(rows, bound)
-        np.maximum(gain, covered, out=gain)
-        np.subtract(gain, covered, out=gain)
-        bound[rows] = gain.sum(axis=1)
+        bound[rows] = near.gains(rows, covered, bound)
         best = max(best, float(bound[rows].max()))
     return best
 
 
-class _Similarities:
-    """Cosines of some rows to all rows, computed in blocks; those of the most promising rows are kept, up to _KEPT_BYTES."""
+class _Moments:
+    """An upper bound on every row's gain from two sums over the pool, without any pair of rows.
+
+    With s = cos(v, a) - covered(v), the gain of a is the sum of max(0, s) = (s + |s|) / 2 over v, and by Cauchy and Schwarz
+    the sum of |s| is at most sqrt(n times the sum of s squared). Both sums are products with the d x d matrix of second
+    moments or with one vector. It is tight while few picks are made, which is when the gains fall most: without it nearly all
+    pairs would be looked at for the first pick, and once more for the second.
+    """
 
     def __init__(self, vectors: np.ndarray):
-        room = min(len(vectors), max(_BLOCK, _KEPT_BYTES // (4 * max(len(vectors), 1))))
+        self.vectors, self.total = vectors, vectors.sum(axis=0)
+        self.squares = np.einsum("ij,ij->i", vectors @ (vectors.T @ vectors), vectors)
+        self.useful = True
+
+    def lower(self, bound: np.ndarray, covered: np.ndarray) -> None:
+        """Lowers ``bound`` in place where this one is lower, until that is so for fewer than one row in twenty."""
+        if not self.useful:
+            return
+        sums = self.vectors @ self.total - covered.sum()
+        squares = self.squares - 2 * (self.vectors @ (self.vectors.T @ covered)) + covered @ covered
+        mine = (sums + np.sqrt(len(bound) * np.maximum(squares, 0))) / 2
+        mine = mine.astype(np.float64) * 1.001 + 1e-3  # above what rounding can do
+        self.useful = float((mine < bound).mean()) > 0.05
+        np.minimum(bound, mine, out=bound)
+
+
+class _Near:
+    """For each row looked at so far: the rows of the pool that it is nearer to than any pick is, and how near.
+
+    As picks are made these lists only shrink, soon to a thousandth of the pool; so a row is compared with the whole pool once,
+    and its later gains are sums over its list. Where the lists outgrow _KEPT_BYTES, those that promise least are forgotten.
+    """
+
+    def __init__(self, vectors: np.ndarray):
         self.vectors = vectors
-        self.kept = np.empty((room, len(vectors)), dtype=np.float32)
-        self.owner = np.full(room, -1)  # which row's cosines stand in each place
-        self.place = np.full(len(vectors), -1)  # and where each row's are, -1 for nowhere
-        self.answer = np.empty((_BLOCK, len(vectors)), dtype=np.float32)
+        self.index: dict[int, np.ndarray] = {}  # row: int32 (m,), the rows near it
+        self.cosine: dict[int, np.ndarray] = {}  # row: float32 (m,), their cosines to it
+        self.kept = 0  # entries in all lists
 
-    def of(self, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
-        """float32 (m, n), which the caller may overwrite and the next call will."""
-        missing = rows[self.place[rows] < 0]
-        if len(missing):
-            places = self._make_room(len(missing), rows, bound)
-            self.kept[places] = self.vectors[missing] @ self.vectors.T
-            self.owner[places], self.place[missing] = missing, places
-        return np.take(self.kept, self.place[rows], axis=0, out=self.answer[: len(rows)], mode="clip")
+    def gains(self, rows: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> np.ndarray:
+        """float64 (m,): what each of ``rows`` would add."""
+        self._look(rows, covered, bound)
+        index = np.concatenate([self.index[row] for row in rows.tolist()])
+        cosine = np.concatenate([self.cosine[row] for row in rows.tolist()])
+        row = np.repeat(np.arange(len(rows)), [len(self.index[row]) for row in rows.tolist()])
+        more = cosine - covered[index]
+        nearer = more > 0
+        if nearer.mean() < 0.5:
+            self._shrink(rows, row[nearer], index[nearer], cosine[nearer])
+        return np.bincount(row, np.maximum(more, 0), minlength=len(rows))
 
-    def _make_room(self, count: int, rows: np.ndarray, bound: np.ndarray) -> np.ndarray:
-        """``count`` places: free ones first, then those of the rows that promise least, but of none of ``rows``."""
-        promise = np.where(self.owner >= 0, bound[self.owner], -np.inf)
-        promise[self.place[rows[self.place[rows] >= 0]]] = np.inf
-        places = np.argpartition(promise, count - 1)[:count]
-        evicted = self.owner[places]
-        self.place[evicted[evicted >= 0]] = -1
-        return places
+    def _look(self, rows: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None:
+        """Compares those of ``rows`` that have no list with the whole pool."""
+        new = [row for row in rows.tolist() if row not in self.index]
+        if not new:
+            return
+        for row, cosine in zip(new, self.vectors[new] @ self.vectors.T, strict=True):
+            index = np.flatnonzero(cosine > covered).astype(np.int32)
+            self._keep(row, index, cosine[index])
+        if 8 * self.kept > _KEPT_BYTES:
+            others = np.array(sorted(self.index.keys() - set(rows.tolist())), dtype=np.int64)
+            for row in others[np.argsort(bound[others], kind="stable")][: len(others) // 2].tolist():
+                self.forget(row)
+
+    def _shrink(self, rows: np.ndarray, row: np.ndarray, index: np.ndarray, cosine: np.ndarray) -> None:
+        """Replaces the lists of ``rows`` by what is left of them; ``row`` says whose each entry is."""
+        ends = np.searchsorted(row, np.arange(len(rows) + 1))
+        for number, start, end in zip(rows.tolist(), ends[:-1], ends[1:], strict=True):
+            self._keep(number, index[start:end].copy(), cosine[start:end].copy())
+
+    def _keep(self, row: int, index: np.ndarray, cosine: np.ndarray) -> None:
+        self.forget(row)
+        self.index[row], self.cosine[row] = index, cosine
+        self.kept += len(index)
+
+    def forget(self, row: int) -> None:
+        if row in self.index:
+            self.kept -= len(self.index.pop(row))
+            del self.cosine[row]

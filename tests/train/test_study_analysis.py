@@ -191,19 +191,35 @@ def test_the_four_verdicts_are_four_sentences():
         ("noisy", "not shown"),
     }
     said = dict(sentence.split(": ", 1) for sentence in analysis.sentences)
-    assert said["good"].startswith("at 64 examples it was better than random by ")
-    assert said["bad"].startswith("at 64 examples it was worse than random by ")
-    assert said["same"].startswith("at 64 examples it was equivalent to random within 0.02 bits per byte")
+    assert said["good"].startswith("at 64 examples better than random by 0.")
+    assert said["bad"].startswith("at 64 examples worse than random by 0.")
+    assert said["same"].startswith("at 64 examples equivalent to random within 0.02 bits per byte")
     assert said["noisy"].startswith("at 64 examples no difference from random was shown (")
-    assert analysis.headline.startswith("good: at 64 examples it was better than random")
+    assert analysis.headline.startswith("One example chosen by good was worth 2.")
     assert analysis.sentences[0].startswith("good") and analysis.sentences[-1].startswith("bad")
 
 
 def test_the_headline_says_something_where_nothing_was_shown():
     rng = np.random.default_rng(5)
     bits, size, cells = world(rng, {"random": 1.0, "arm": 1.0}, draw_sd=0.2)
+    assert analyse(table(bits, size, cells)).headline == "No arm was shown to be better than random at 64 or 256 examples."
+
+
+def test_the_headline_names_what_was_worse_where_nothing_was_better():
+    bits, size, cells = world(np.random.default_rng(5), {"random": 1.0, "bad": 0.3}, item_sd=0.02)
     headline = analyse(table(bits, size, cells)).headline
-    assert headline == "No arm was shown to be better than random at any of 64 and 256 examples."
+    assert headline == "No arm was shown to be better than random at 64 or 256 examples; bad was worse."
+
+
+def test_the_headline_says_so_where_all_arms_are_equivalent():
+    bits, size, cells = world(np.random.default_rng(5), {"random": 1.0, "a": 1.0}, item_sd=0.0, draw_sd=0.002, rest_sd=0.01)
+    headline = analyse(table(bits, size, cells)).headline
+    assert headline == "Every arm was equivalent to random within 0.02 bits per byte at 64 or 256 examples."
+
+
+def test_the_headline_speaks_of_bits_where_there_is_no_curve():
+    bits, size, cells = world(np.random.default_rng(5), {"random": 1.0, "good": 3.0}, budgets=(64,), item_sd=0.02)
+    assert analyse(table(bits, size, cells)).headline.startswith("Examples chosen by good were better than random ones by 0.")
 
 
 def test_equal_arms_reject_no_more_often_than_they_should():

@@ -9,16 +9,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from curate.columns import ID, MESSAGES, TASK
+from curate.errors import ContractError, RequestError
 from train.batches import packs
 from train.cross_entropy import token_losses
-from train.encode import RESPONSE, Encoded
-from train.models import check_ready, compute_dtype, head_of, predicting_states
+from train.encode import RESPONSE, Encoded, Encoder
+from train.models import check_ready, compute_dtype, head_of, load_model, predicting_states
 
 
 @dataclass(frozen=True)
@@ -58,3 +62,39 @@ def evaluate(
     model.train(was_training)
     tokens = np.array([int(weight[1:].sum()) for weight in weights], np.int64)
     return Scores(bits, tokens, np.array([document.response_bytes for document in documents], np.int64))
+
+
+def table(model: str, rows: Path) -> list[dict[str, Any]]:
+    """Bits per byte of the responses in a rendered table under a model, in all and by task: what ``tamis eval`` prints.
+
+    rows: a parquet file, or a folder of them (a release), with id, messages and perhaps task. Rows longer than the
+    model's context are cut; the column truncated counts them.
+    """
+    paths = sorted(Path(rows).rglob("*.parquet")) if Path(rows).is_dir() else [Path(rows)]
+    if not paths or not paths[0].is_file():
+        raise RequestError(f"{rows}: no parquet file there; give a rendered table or a release folder")
+    read = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    if not read or ID not in read[0] or MESSAGES not in read[0]:
+        raise ContractError(f"{rows}: needs rows with the columns id and messages; render the table first")
+    loaded, tokenizer = load_model(model)
+    context = getattr(loaded.config.get_text_config(), "max_position_embeddings", None) or 4096
+    documents, _ = Encoder(tokenizer, max_length=context, over_length="keep").encode_all(
+        (row[ID], row[MESSAGES]) for row in read
+    )
+    scores = evaluate(loaded, documents)
+    tasks = {row[ID]: row.get(TASK) for row in read}
+    task = np.array([str(tasks[document.id]) for document in documents])
+    cut = np.array([document.truncated for document in documents])
+    groups = [("all", np.ones(len(documents), bool))]
+    groups += [(name, task == name) for name in sorted(set(task.tolist()))] if TASK in read[0] else []
+    return [
+        {
+            "task": name,
+            "rows": int(of.sum()),
+            "truncated": int(cut[of].sum()),
+            "tokens": int(scores.tokens[of].sum()),
+            "bytes": int(scores.bytes[of].sum()),
+            "bits_per_byte": float(scores.bits[of].sum() / scores.bytes[of].sum()),
+        }
+        for name, of in groups
+    ]

@@ -402,21 +402,24 @@ def say(
 ) -> tuple[str, list[str]]:
     """The headline, and one sentence an arm, the best first; the words follow from the verdicts alone."""
     if not comparisons:
-        return f"Only `{reference}` was measured: there is nothing to compare it with.", []
+        return f"Only {reference} was measured: there is nothing to compare it with.", []
     worth_of = {(w.arm, w.budget): w for w in worths}
     arms = sorted({c.arm for c in comparisons}, key=lambda arm: _standing(comparisons, arm))
-    sentences = [_sentence([c for c in comparisons if c.arm == arm], worth_of, reference, delta) for arm in arms]
-    best = [c for c in comparisons if c.verdict == "better"]
-    limit = "" if len(results.draws) >= ENOUGH_DRAWS else " on these draws"
-    n_budgets = len({c.budget for c in comparisons})
-    where = f"{_numbers(sorted({c.budget for c in comparisons}))} examples"
-    if best:
-        headline = _sentence([c for c in best if c.arm == arms[0]], worth_of, reference, delta)[:-1] + limit + "."
-    elif all(c.verdict == "equivalent" for c in comparisons):
-        headline = f"Every arm was equivalent to {reference} within {delta:g} bits per byte at {where}{limit}."
+    of_arm = {arm: [c for c in comparisons if c.arm == arm] for arm in arms}
+    sentences = [f"{arm}: {'; '.join(_said(c, worth_of, reference, delta) for c in of_arm[arm])}." for arm in arms]
+    here = "" if len(results.draws) >= ENOUGH_DRAWS else " on these draws"
+    verdicts = {c.verdict for c in comparisons}
+    budgets = f"{_listed([f'{b:,}' for b in sorted({c.budget for c in comparisons})], 'or')} examples"
+    if "better" in verdicts:
+        headline = _best(of_arm[arms[0]], worth_of, reference) + here
+    elif verdicts == {"equivalent"}:
+        headline = f"Every arm was equivalent to {reference} within {delta:g} bits per byte at {budgets}{here}"
     else:
-        headline = f"No arm was shown to be better than {reference} at {'any of ' if n_budgets > 1 else ''}{where}{limit}."
-    return headline, sentences
+        headline = f"No arm was shown to be better than {reference} at {budgets}{here}"
+    worse = [arm for arm in sorted(arms) if "worse" in {c.verdict for c in of_arm[arm]}]
+    if worse and "better" not in verdicts:
+        headline += f"; {_listed(worse, 'and')} {'was' if len(worse) == 1 else 'were'} worse"
+    return headline + ".", sentences
 
 
 def _standing(comparisons: list[Comparison], arm: str) -> tuple[int, float, str]:
@@ -426,30 +429,38 @@ def _standing(comparisons: list[Comparison], arm: str) -> tuple[int, float, str]
     return sum(score.get(c.verdict, 0) for c in own), float(np.mean([c.difference.value for c in own])), arm
 
 
-def _sentence(own: list[Comparison], worth_of: dict[Cell, Worth], reference: str, delta: float) -> str:
-    """What is said of one arm, budget by budget."""
-    said = []
-    for c in own:
-        d, m = c.difference, worth_of.get((c.arm, c.budget))
-        by = f"{abs(d.value):.3f} [{_span(d)}] bits per byte"
-        at = f"at {c.budget:,} examples"
-        if c.verdict in ("better", "worse"):
-            small = f", though by less than {delta:g}" if c.p_equivalent <= 1 - LEVEL else ""
-            value = f": one of its examples was worth {m} {reference} ones" if m else ""
-            said.append(f"{at} it was {c.verdict} than {reference} by {by}{small}{value}")
-        elif c.verdict == "equivalent":
-            said.append(f"{at} it was equivalent to {reference} within {delta:g} bits per byte")
-        else:
-            said.append(f"{at} no difference from {reference} was shown ({d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}])")
-    return f"{own[0].arm}: {'; '.join(said)}."
+def _best(own: list[Comparison], worth_of: dict[Cell, Worth], reference: str) -> str:
+    """What the headline says of the arm that did best: its worth where there is a curve to read it from."""
+    better = [c for c in own if c.verdict == "better"]
+    if all((c.arm, c.budget) in worth_of for c in better):
+        worths = [f"{worth_of[c.arm, c.budget]} {reference} ones at {c.budget:,} examples" for c in better]
+        start = f"One example chosen by {own[0].arm} was worth {_listed(worths, 'and')}"
+    else:
+        gains = [f"by {_span(c.difference)} bits per byte at {c.budget:,} examples" for c in better]
+        start = f"Examples chosen by {own[0].arm} were better than {reference} ones {_listed(gains, 'and')}"
+    others = {"equivalent": "it was equivalent", "worse": "it was worse", "not shown": "no difference was shown"}
+    rest = [f"at {c.budget:,} {others[c.verdict]}" for c in own if c.verdict != "better"]
+    return "; ".join([start, *rest])
 
 
-def _span(difference: Estimate) -> str:
-    """The interval of the size of a difference, whatever its sign."""
-    low, high = (difference.low, difference.high) if difference.value >= 0 else (-difference.high, -difference.low)
-    return f"{low:.3f}, {high:.3f}"
+def _said(c: Comparison, worth_of: dict[Cell, Worth], reference: str, delta: float) -> str:
+    """What is said of one arm at one budget."""
+    at, d = f"at {c.budget:,} examples ", c.difference
+    if c.verdict == "equivalent":
+        return at + f"equivalent to {reference} within {delta:g} bits per byte"
+    if c.verdict == "not shown":
+        return at + f"no difference from {reference} was shown ({d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}])"
+    small = f", though by less than {delta:g}" if c.p_equivalent <= 1 - LEVEL else ""
+    worth = worth_of.get((c.arm, c.budget))
+    m = f", an example worth {worth} {reference} ones" if worth else ""
+    return at + f"{c.verdict} than {reference} by {_span(d)} bits per byte{small}{m}"
 
 
-def _numbers(values: list[int]) -> str:
-    shown = [f"{v:,}" for v in values]
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"
+def _span(d: Estimate) -> str:
+    """The size of a difference and its interval, whatever its sign: 0.119 [0.092, 0.146]."""
+    low, high = (d.low, d.high) if d.value >= 0 else (-d.high, -d.low)
+    return f"{abs(d.value):.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _listed(words: list[str], last: str) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}"

@@ -137,7 +137,7 @@ def _given(analysis: Analysis, design: dict[str, Any]) -> str:
     method = (
         f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
         f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "
-        f"{train['learning_rate']:g}, {train['batch']['examples']} examples a step. Draw: a hash-drawn 80 % of the pool, the "
+        f"{train['learning_rate']:g}, {train['examples']} examples a step. Draw: a hash-drawn 80 % of the pool, the "
         f"same for every arm, with its own seed and order. Scored on {design['items']:,} of {design['holdout']:,} held-out rows."
     )
     return table(header, rows, caption) + paragraph(method)

@@ -20,14 +20,14 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib
+import inspect
 import itertools
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,8 @@ from curate.progress import bar
 from train.encode import Encoded, Encoder
 from train.fit import FitReport, fit, minimum_steps
 from train.models import load_model
+from train.run import _batch, _content_of, _method, _model_path
+from train.run import train as train_alone
 from train.scoring.perplexity import evaluate
 from train.study.analysis import analyse
 from train.study.analysis import facts as summarise
@@ -87,7 +89,7 @@ def study(
     reference: str = "random",
     reference_budgets: list[int] | None = None,
     delta: float = 0.02,
-    base_texts: Iterable[str] | None = None,
+    base_texts: list[str] | None = None,
     name: str = "study",
     seed: int = 0,
     workers: int = 1,
@@ -102,13 +104,14 @@ def study(
     folder = Path(folder)
     if reference not in arms:
         raise RequestError(f"study: the reference arm `{reference}` is not among the arms {', '.join(arms)}; add it")
-    base = base_model(train["model"], base_texts, seed)
+    train = settings(train)
+    base = _model_path(train["model"], base_texts, seed)
     _, tokenizer = load_model(base, device="cpu")
-    encoder = Encoder(tokenizer, max_length=train["max_length"])
+    encoder = Encoder(tokenizer, train["chat"], max_length=train["max_length"], over_length=train["over_length"])
     rows = read_rows(rows_path, encoder)
     held_out = read_rows(holdout_path, encoder, at_most=items, seed=seed)
     ladder = {arm: sorted({*budgets, *((reference_budgets or []) if arm == reference else [])}) for arm in arms}
-    shared = digest([_model_facts(base), {**train, "model": None}, held_out.content, _code()])
+    shared = digest([_content_of(base), {**train, "model": None}, held_out.content, _code()])
     runs = plan(folder, rows, ladder, draws, seeds, train, seed, shared)
     train_all(runs, Bench(base, rows.documents, held_out.documents, train, folder / "runs"), workers)
 
@@ -154,18 +157,21 @@ class Rows:
         return len(self.documents)
 
 
-def base_model(model: str, texts: Iterable[str] | None, seed: int) -> str:
-    """The path or Hub id to load; `tiny` is made, or found in the cache."""
-    if model != "tiny":
-        return model
-    if texts is None:
-        raise RequestError(
-            "model: tiny is pretrained on text that neither the pool nor the evaluation holds; set some aside with "
-            "`holdout: {base: …}`, or name a model"
-        )
-    from train.tiny import tiny_model
-
-    return str(tiny_model(texts, seed=seed))
+def settings(train: dict[str, Any]) -> dict[str, Any]:
+    """The options of `train.run.train`, its defaults filled in, methods and batch resolved and checked."""
+    parameters = inspect.signature(train_alone).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in ("seed", "base_texts")}
+    if unknown := sorted(set(train) - set(defaults)):
+        raise RequestError(f"study: train does not take {', '.join(unknown)}; it takes {', '.join(sorted(defaults))}")
+    if "model" not in train:
+        raise RequestError("study: train needs a model: a local folder, a Hub id, or tiny")
+    found = {**defaults, **train}
+    tuner, tuning = _method("tuning", found["tuning"])
+    loss, objective = _method("objectives", found["objective"])
+    examples, pack_tokens = _batch(found.pop("batch"))
+    rate = tuner.LEARNING_RATE if found["learning_rate"] is None else found["learning_rate"]
+    methods = {"tuning": {tuner.__name__.rpartition(".")[2]: tuning}, "objective": {loss.__name__.rpartition(".")[2]: objective}}
+    return {**found, **methods, "learning_rate": rate, "examples": examples, "pack_tokens": pack_tokens}
 
 
 def read_rows(path: Path, encoder: Encoder, *, at_most: int | None = None, seed: int = 0) -> Rows:
@@ -214,21 +220,13 @@ def plan(
             picked = read_subset(folder, arm, draw, max(budgets), known)
             for budget in budgets:
                 ids = picked[:budget]
-                steps = minimum_steps(budget, epochs=train["epochs"], examples=train["batch"]["examples"])
+                steps = minimum_steps(budget, epochs=train["epochs"], examples=train["examples"])
                 for number in range(seeds):
                     # Seeds are nested in draws: the first seed of one draw is not the first of another.
                     run_seed = hashed(seed, "study.run", f"{draw}/{number}") % 2**31
                     key = digest([shared, {i: rows.content[i] for i in ids}, run_seed, steps])
                     runs.append(Run(arm, budget, draw, number, ids, run_seed, steps, key))
     return runs
-
-
-def _model_facts(base: str) -> Any:
-    """What tells one base model from another: the hashes of a folder's files, or a Hub id."""
-    folder = Path(base)
-    if not folder.is_dir():
-        return base
-    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")}
 
 
 def _code() -> dict[str, str]:
@@ -280,7 +278,7 @@ class Worker:
             losses = {"first_loss": report.losses[0], "last_loss": report.losses[-1]}
             facts |= {"steps": report.steps, "tokens": report.tokens, "targets": report.targets, "dtype": report.dtype, **losses}
             facts["response_bytes"] = sum(d.response_bytes for d in documents) / len(documents)
-        scores = evaluate(model, self.bench.items)
+        scores = evaluate(model, self.bench.items, dtype=self.bench.train["dtype"])
         table = {"item": [d.id for d in self.bench.items], "bits": scores.bits, "bytes": scores.bytes, "tokens": scores.tokens}
         with whole(self.bench.folder / f"{run.key}.parquet") as temporary:
             pq.write_table(pa.table(table), temporary)
@@ -291,21 +289,19 @@ class Worker:
 def tuned(
     model: Any, documents: list[Encoded], train: dict[str, Any], steps: int, seed: int, count: Callable[[int], None]
 ) -> tuple[Any, FitReport]:
-    """The model after one run of the trainer, as `train.run.train` would train it, without files."""
-    tuning, tuning_options = next(iter(train["tuning"].items()))
-    objective, objective_options = next(iter(train["objective"].items()))
-    method = importlib.import_module(f"train.tuning.{tuning}")
-    weights = importlib.import_module(f"train.objectives.{objective}").weights
-    model = method.tune(model, seed=seed, **tuning_options)
+    """The model after one run of the trainer, as `train.run.train` would tune it, without files."""
+    tuner, tuning = _method("tuning", train["tuning"])
+    loss, objective = _method("objectives", train["objective"])
+    model = tuner.tune(model, seed=seed, **tuning)
+    same = ("examples", "learning_rate", "schedule", "warmup", "weight_decay", "dtype", "pack_tokens")
     report = fit(
         model,
         documents,
-        weights=functools.partial(weights, **objective_options),
+        weights=functools.partial(loss.weights, **objective),
         steps=steps,
-        examples=train["batch"]["examples"],
-        learning_rate=train["learning_rate"] or method.LEARNING_RATE,
         seed=seed,
         on_step=lambda step, state: count(1),
+        **{name: train[name] for name in same},
     )
     return model, report
 
@@ -415,7 +411,7 @@ def arms_given(folder: Path, runs: list[Run], train: dict[str, Any]) -> list[dic
         facts = [read_json(folder / "runs" / f"{run.key}.json") for run in group]
         mean = {name: float(np.mean([f[name] for f in facts])) for name in ("tokens", "targets", "response_bytes")}
         steps = group[0].steps
-        epochs = steps * train["batch"]["examples"] / budget
+        epochs = steps * train["examples"] / budget
         picked = [set(ids) for ids in {run.draw: run.ids for run in group}.values()]
         shared = [len(a & b) / budget for a, b in itertools.combinations(picked, 2)]
         overlap = float(np.mean(shared)) if shared else None
