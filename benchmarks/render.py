@@ -36,7 +36,8 @@ def raw_rows(n: int = 20_000) -> list[dict[str, str]]:
         words = "a slow , tender portrait that does n't waste a single one of its ninety minutes , give or take"
         return [{"sentence": f"{i} {words}", "label": str(i % 2)} for i in range(n)]
     with gzip.open(Path(data) / "sst2" / "train.tsv.gz", "rt", encoding="utf-8") as lines:
-        rows = [dict(zip(("sentence", "label"), line.rstrip("\n").split("\t"), strict=True)) for line in lines]
+        pairs = [line.rstrip("\n").split("\t") for line in lines]
+    rows = [{"sentence": sentence, "label": label} for sentence, label in pairs]
     return [rows[i % len(rows)] for i in range(n)]
 
 

@@ -24,6 +24,8 @@ app = typer.Typer(
 templates_app = typer.Typer(no_args_is_help=True, help="The template library: list, show, check.")
 app.add_typer(templates_app, name="templates")
 
+_INTERRUPTED = 130
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 Sets = Annotated[
     list[str] | None,
@@ -394,7 +396,10 @@ def main() -> None:
     """Runs the command: 0 done, 1 the data or a check says no, 2 the request was wrong, 130 stopped by Ctrl-C."""
     try:
         check_packages()
-        sys.exit(app(standalone_mode=False) or 0)
+        code = app(standalone_mode=False) or 0
+        if code == _INTERRUPTED:  # typer answers Ctrl-C with this number
+            raise KeyboardInterrupt
+        sys.exit(code)
     except TamisError as error:
         if os.environ.get("TAMIS_DEBUG"):
             raise
@@ -402,7 +407,7 @@ def main() -> None:
         sys.exit(error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(_INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

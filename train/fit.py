@@ -141,17 +141,15 @@ def _backward(model: nn.Module, batch: list[Pack], compute: torch.dtype) -> floa
     for pack in batch:
         if len(pack.targets) == 0:
             continue
-        with torch.autocast(pack.input_ids.device.type, dtype=torch.bfloat16, enabled=compute == torch.bfloat16):
-            states = predicting_states(model, pack)
-        loss = weighted_loss(states.to(compute) if compute == torch.bfloat16 else states, head_of(model), pack.targets, pack.weights)
-        loss = loss / weight
+        states = predicting_states(model, pack, compute)
+        loss = weighted_loss(states, head_of(model), pack.targets, pack.weights) / weight
         loss.backward()
         total += float(loss.detach())
     return total
 
 
 def _target_weights(documents: Sequence[Encoded], weights: Objective) -> list[np.ndarray]:
-    """The objective's weight of every token of every document; every document must have a target."""
+    """The objective's weight of every token of every document."""
     if not documents:
         raise TrainingError("there are no documents to train on")
     out = [weights(document.role, document.turn) for document in documents]

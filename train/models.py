@@ -92,9 +92,16 @@ def check_ready(model: nn.Module) -> None:
         raise TrainingError(f"{type(core(model)).__name__} was not prepared; call train.models.prepare(model) first")
 
 
-def predicting_states(model: nn.Module, pack: Pack) -> Tensor:
-    """The last hidden states at a pack's predictors: (n, d). The head is left to the loss."""
-    return _states(model, pack.input_ids, pack.positions, pack.documents).index_select(0, pack.predictors)
+def predicting_states(model: nn.Module, pack: Pack, compute: torch.dtype) -> Tensor:
+    """The last hidden states at a pack's predictors: (n, d). The head is left to the loss.
+
+    compute bfloat16: the layers run under autocast and the states come in bfloat16; else all in the model's own type.
+    """
+    half = compute == torch.bfloat16
+    with torch.autocast(pack.input_ids.device.type, dtype=torch.bfloat16, enabled=half):
+        states = _states(model, pack.input_ids, pack.positions, pack.documents)
+    states = states.index_select(0, pack.predictors)
+    return states.to(torch.bfloat16) if half else states
 
 
 def head_of(model: nn.Module) -> Head:

@@ -2,7 +2,7 @@
 
     engine = Engine(load_set("flan/sentiment/sst2"), seed=0)
     engine.record({"sentence": "a fine film", "label": 1})                  Record(prompt="A fine film", response="positive", …)
-    engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="feel", …)]
+    engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="lean", …)]
 
 Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
 wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for one thread at a time.

@@ -21,7 +21,8 @@ from curate.progress import bar
 from curate.vectors import unit_by_id
 
 _KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
-_BLOCK = 64  # rows evaluated at a time
+_BLOCK = 64  # rows whose gains are brought up to date at a time
+_LOOK = 256  # rows compared with the whole pool at a time: in smaller matrix products the processor waits for memory
 
 
 def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
@@ -63,7 +64,8 @@ def _refresh(bound: np.ndarray, covered: np.ndarray, near: _Near, tie: float) ->
         rows = rows[(bound[rows] >= best - tie) & (bound[rows] > -np.inf)]
         if len(rows) == 0:
             break
-        bound[rows] = near.gains(rows, covered, bound)
+        near.look(rows, order[start:], covered, bound)
+        bound[rows] = near.gains(rows, covered)
         best = max(best, float(bound[rows].max()))
     return best
 
@@ -105,45 +107,48 @@ class _Near:
         self.vectors = vectors
         self.index: dict[int, np.ndarray] = {}  # row: int32 (m,), the rows near it
         self.cosine: dict[int, np.ndarray] = {}  # row: float32 (m,), their cosines to it
+        self.known = np.zeros(len(vectors), dtype=bool)  # which rows have a list
         self.kept = 0  # entries in all lists
 
-    def gains(self, rows: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> np.ndarray:
-        """float64 (m,): what each of ``rows`` would add."""
-        self._look(rows, covered, bound)
-        index = np.concatenate([self.index[row] for row in rows.tolist()])
-        cosine = np.concatenate([self.cosine[row] for row in rows.tolist()])
-        row = np.repeat(np.arange(len(rows)), [len(self.index[row]) for row in rows.tolist()])
+    def gains(self, rows: np.ndarray, covered: np.ndarray) -> np.ndarray:
+        """float64 (m,): what each of ``rows`` would add. They must have been looked at."""
+        lists = [self.index[row] for row in rows.tolist()]
+        index, cosine = np.concatenate(lists), np.concatenate([self.cosine[row] for row in rows.tolist()])
+        starts = np.cumsum([0, *map(len, lists)])
         more = cosine - covered[index]
         nearer = more > 0
-        if nearer.mean() < 0.5:
-            self._shrink(rows, row[nearer], index[nearer], cosine[nearer])
-        return np.bincount(row, np.maximum(more, 0), minlength=len(rows))
+        if np.count_nonzero(nearer) < 0.5 * len(more):
+            kept = np.flatnonzero(nearer)
+            starts, index, cosine, more = np.searchsorted(kept, starts), index[kept], cosine[kept], more[kept]
+            for row, start, end in zip(rows.tolist(), starts[:-1], starts[1:], strict=True):
+                self._keep(row, index[start:end].copy(), cosine[start:end].copy())
+        else:
+            np.maximum(more, 0, out=more)
+        gains = np.add.reduceat(np.append(more, np.float32(0)), starts[:-1], dtype=np.float64)
+        return np.where(starts[1:] > starts[:-1], gains, 0)
 
-    def _look(self, rows: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None:
-        """Compares those of ``rows`` that have no list with the whole pool."""
-        new = [row for row in rows.tolist() if row not in self.index]
-        if not new:
+    def look(self, rows: np.ndarray, later: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None:
+        """Compares ``rows`` with the whole pool, if they have no list, and with them the first of ``later`` that have none."""
+        if self.known[rows].all():
             return
-        for row, cosine in zip(new, self.vectors[new] @ self.vectors.T, strict=True):
+        new = np.unique(np.concatenate([rows[~self.known[rows]], later[~self.known[later]][: min(_LOOK, 2**26 // len(bound))]]))
+        for row, cosine in zip(new.tolist(), self.vectors[new] @ self.vectors.T, strict=True):
             index = np.flatnonzero(cosine > covered).astype(np.int32)
             self._keep(row, index, cosine[index])
         if 8 * self.kept > _KEPT_BYTES:
-            others = np.array(sorted(self.index.keys() - set(rows.tolist())), dtype=np.int64)
+            self.known[rows] = False
+            others = np.flatnonzero(self.known)
             for row in others[np.argsort(bound[others], kind="stable")][: len(others) // 2].tolist():
                 self.forget(row)
-
-    def _shrink(self, rows: np.ndarray, row: np.ndarray, index: np.ndarray, cosine: np.ndarray) -> None:
-        """Replaces the lists of ``rows`` by what is left of them; ``row`` says whose each entry is."""
-        ends = np.searchsorted(row, np.arange(len(rows) + 1))
-        for number, start, end in zip(rows.tolist(), ends[:-1], ends[1:], strict=True):
-            self._keep(number, index[start:end].copy(), cosine[start:end].copy())
+            self.known[rows] = True
 
     def _keep(self, row: int, index: np.ndarray, cosine: np.ndarray) -> None:
         self.forget(row)
-        self.index[row], self.cosine[row] = index, cosine
+        self.index[row], self.cosine[row], self.known[row] = index, cosine, True
         self.kept += len(index)
 
     def forget(self, row: int) -> None:
-        if row in self.index:
+        if self.known[row]:
             self.kept -= len(self.index.pop(row))
             del self.cosine[row]
+            self.known[row] = False

@@ -50,7 +50,7 @@ CHOICES = 'choices: ["yes", "no"]\nanswer: city\n'
     [
         ("{{ country }}?", "{{ contry }}?", "set.yaml:10: the template 'ask' reads the role `contry`, which is missing. Did you mean 'country'?; define it under `columns`; the roles are: city, country"),
         ("{{ country }}\",", "{{ land }}\",", "set.yaml:4: `record` reads the role `land`, which is missing"),
-        ("about: Which", "lisence: mit\nabout: Which", "set.yaml:2: unknown key `lisence`. Did you mean 'license'?"),
+        ("about: Which", "metric: [f1]\nabout: Which", "set.yaml:2: unknown key `metric`. Did you mean 'metrics'?"),
         ("    kind: forward\n", "", "set.yaml:7: the key `kind` is missing"),
         ("    target: \"{{ city }}\"\n", "", "set.yaml:7: the template has no `target`"),
         ("kind: forward", "kind: backward", "set.yaml:8: unknown kind 'backward'; use one of: forward, inverted, cot"),
@@ -123,7 +123,9 @@ def test_two_templates_of_one_name_are_refused(tmp_path):
 
 
 def test_an_unknown_set_is_an_error_with_the_nearest_name(tmp_path):
-    with pytest.raises(TemplateError, match=r"there is no template set 'pools/alpacca'\. Did you mean 'pools/alpaca'\?"):
+    with pytest.raises(
+        TemplateError, match=r"there is no template set 'pools/alpacca'\. Did you mean 'pools/alpaca'\?"
+    ):
         load_set("pools/alpacca")
     with pytest.raises(TemplateError, match=r"mine\.yaml: the template file cannot be read"):
         load_set("mine.yaml", tmp_path)

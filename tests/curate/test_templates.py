@@ -69,6 +69,13 @@ def four_grams(template: Template) -> set[tuple[str, ...]]:
     return {tuple(run[i : i + 4]) for run in runs for i in range(len(run) - 3)}
 
 
+def test_four_grams_are_of_literal_words_and_do_not_span_a_role():
+    template = Template(
+        "t", "forward", "plain", (("user", "Say in {{ x }} plain English what it is."), ("assistant", "{{ y }}"))
+    )
+    assert four_grams(template) == {("plain", "english", "what", "it"), ("english", "what", "it", "is")}
+
+
 def test_no_two_templates_share_more_than_two_fifths_of_their_words():
     grams = {(name, template.name): four_grams(template) for name in names() for template in load_set(name).templates}
     alike = [
@@ -78,14 +85,6 @@ def test_no_two_templates_share_more_than_two_fifths_of_their_words():
     ]
     assert len(alike) > 1_000
     assert [pair for pair in alike if pair[2] > 0.4] == []
-
-
-def test_no_two_templates_of_a_set_are_the_same_but_for_their_labels():
-    for name in names():
-        shapes = [
-            (t.when, re.sub(r"\W+", " ", "\n".join(text for _, text in t.messages))) for t in load_set(name).templates
-        ]
-        assert len(set(shapes)) == len(shapes), name
 
 
 # --- one template of each set, rendered by hand ------------------------------------------------------------------------
@@ -230,3 +229,14 @@ def test_the_guide_to_writing_templates_names_every_key_and_filter():
     guide = (library("templates") / "README.md").read_text("utf-8")
     for word in [*_SET_KEYS, *_TEMPLATE_KEYS, *FILTERS]:
         assert f"`{word}" in guide, word
+
+
+def test_the_example_of_the_guide_is_a_good_set(tmp_path):
+    guide = (library("templates") / "README.md").read_text("utf-8")
+    (tmp_path / "mine.yaml").write_text(re.findall(r"```yaml\n(.*?)```", guide, re.DOTALL)[0], "utf-8")
+    assert findings(["mine.yaml"], tmp_path) == []
+    rendered = Engine(load_set("mine.yaml", tmp_path)).render(
+        "id", {"name": "Chad", "capital": {"title": "N'Djamena"}}
+    )[0]
+    assert rendered.messages[0]["content"] == "You look up Chad in an atlas.\nWhich city is printed in red?"
+    assert rendered.messages[1]["content"] == "N'Djamena"

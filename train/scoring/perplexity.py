@@ -54,9 +54,7 @@ def evaluate(
     model.eval()
     with torch.no_grad():
         for pack in packs(documents, weights, range(len(documents)), pack_tokens, device) if documents else []:
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=compute == torch.bfloat16):
-                states = predicting_states(model, pack)
-            states = states.to(compute) if compute == torch.bfloat16 else states
+            states = predicting_states(model, pack, compute)
             losses = token_losses(states, head_of(model), pack.targets).double().cpu().numpy()
             np.add.at(bits, pack.owners, losses / math.log(2))
     model.train(was_training)

@@ -1,0 +1,322 @@
+"""A whole study on a model of a few thousand parameters: what it writes, that it resumes, and that its runs are paired."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from curate.draws import shuffled
+from curate.errors import ContractError, DataError, RequestError, TrainingError
+from train import tiny
+from train.encode import Encoder
+from train.fit import fit
+from train.models import load_model, prepare, save_model
+from train.objectives.response_only import weights
+from train.scoring.perplexity import evaluate
+from train.study import run as module
+from train.study.run import study
+
+WORDS = "time rivers bread clocks verbs planets violins bees maps glass tides salt trains wood north seven".split()
+ARMS = ("random", "longest")
+TRAIN = {"learning_rate": 1e-3, "batch": {"examples": 2}, "epochs": 1.0, "max_length": 96, "dtype": "float32"}
+
+
+def rows(n: int, start: int) -> pa.Table:
+    def text(i: int, length: int) -> str:
+        return " ".join(WORDS[(i * 7 + j * (1 + i % 5)) % len(WORDS)] for j in range(length))
+
+    return pa.table(
+        {
+            "id": [f"row-{i:03}" for i in range(start, start + n)],
+            "messages": [
+                [{"role": "user", "content": text(i, 5)}, {"role": "assistant", "content": text(i + 1, 4 + i % 9)}]
+                for i in range(start, start + n)
+            ],
+            "task": [("odd", "even")[i % 2] for i in range(start, start + n)],
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model, 16 wide, and a tokenizer of its own."""
+    folder = tmp_path_factory.mktemp("base") / "model"
+    alphabet = [f"{a}{b} {c}" for a in WORDS for b in WORDS for c in WORDS]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny, "VOCABULARY", 400)
+        tokenizer = tiny._tokenizer(alphabet)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=400, **shape, initializer_range=0.2, eos_token_id=2))
+    save_model(prepare(model), tokenizer, folder)
+    return str(folder)
+
+
+def prepare_folder(folder: Path, arms: tuple[str, ...] = ARMS, draws: int = 2) -> dict[str, Any]:
+    """What stands on disk before a study: rows, holdout, subsets."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pool = rows(30, 0)
+    pq.write_table(pool, folder / "rows.parquet")
+    pq.write_table(rows(12, 100), folder / "holdout.parquet")
+    ids = pool["id"].to_pylist()
+    length = {i: len(m[1]["content"]) for i, m in zip(ids, pool["messages"].to_pylist(), strict=True)}
+    for arm in arms:
+        for draw in range(draws):
+            order = [ids[i] for i in shuffled(draw, arm.removeprefix("copy of "), ids)]
+            picked = sorted(order[:24], key=lambda i: -length[i])[:8] if arm == "longest" else order[:8]
+            path = folder / "subsets" / arm / f"{draw}.parquet"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            pq.write_table(pa.table({"id": picked, "rank": pa.array(range(8), pa.int32())}), path)
+    return {"rows_path": folder / "rows.parquet", "holdout_path": folder / "holdout.parquet", "arms": list(arms)}
+
+
+def measure(folder: Path, base: str, **options: Any) -> dict[str, Any]:
+    given = {"budgets": [4, 8], "draws": 2, "items": 10, **options}
+    return study(folder, train={**TRAIN, "model": base, **given.pop("train", {})}, **given)
+
+
+@pytest.fixture(scope="module")
+def done(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("study")
+    return folder, measure(folder, base, **prepare_folder(folder))
+
+
+@pytest.fixture
+def copied(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, dict[str, Any]]:
+    """The finished study in a folder of this test's own, and where its inputs are."""
+    folder = tmp_path / "study"
+    shutil.copytree(done[0], folder)
+    return folder, prepare_folder(folder)
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    names = ("results.parquet", "runs.parquet", "analysis.json", "report.html", "plot.png")
+    return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def test_it_leaves_a_tidy_table_of_every_arm_budget_draw_and_item(done):
+    folder, _ = done
+    table = pq.read_table(folder / "results.parquet")
+    assert table.column_names == ["arm", "budget", "draw", "seed", "item", "task", "value", "bits", "bytes"]
+    assert table.num_rows == 2 * 2 * 2 * 10
+    assert table["value"].to_numpy() == pytest.approx(table["bits"].to_numpy() / table["bytes"].to_numpy())
+    held_out = rows(12, 100)
+    size = {i: len(m[1]["content"]) for i, m in zip(held_out["id"].to_pylist(), held_out["messages"].to_pylist(), strict=True)}
+    assert all(size[item] == n for item, n in zip(table["item"].to_pylist(), table["bytes"].to_pylist(), strict=True))
+
+
+def test_its_facts_hold_headline_table_and_design(done):
+    folder, facts = done
+    assert facts["headline"].endswith(".")
+    assert {(row["arm"], row["budget"]) for row in facts["table"]} == {(arm, n) for arm in ARMS for n in (4, 8)}
+    given = {(row["arm"], row["budget"]): row for row in facts["design"]["arms"]}
+    assert given["random", 8]["steps"] == 24
+    assert given["random", 8]["epochs"] == 6.0
+    assert given["longest", 4]["response_bytes"] > given["random", 4]["response_bytes"]
+    assert 0 <= given["longest", 8]["overlap"] <= 1
+    assert facts["design"]["base"]["parameters"] == sum(p.numel() for p in load_model(facts["design"]["train"]["model"])[0].parameters())
+
+
+def test_a_run_is_what_the_trainer_does_alone(done, base):
+    folder, _ = done
+    run = next(r for r in pq.read_table(folder / "runs.parquet").to_pylist() if (r["arm"], r["budget"], r["draw"]) == ("longest", 8, 1))
+    model, tokenizer = load_model(base)
+    encoder = Encoder(tokenizer, max_length=96)
+    pool = {row["id"]: row["messages"] for row in rows(30, 0).to_pylist()}
+    picked = pq.read_table(folder / "subsets/longest/1.parquet")["id"].to_pylist()
+    documents, _ = encoder.encode_all([(i, pool[i]) for i in picked])
+    fit(model, documents, weights=weights, steps=24, examples=2, learning_rate=1e-3, dtype="float32", seed=run["run_seed"])
+    table = pq.read_table(folder / "results.parquet").to_pylist()
+    found = [row for row in table if (row["arm"], row["budget"], row["draw"]) == ("longest", 8, 1)]
+    held_out = {row["id"]: row["messages"] for row in rows(12, 100).to_pylist()}
+    items, _ = encoder.encode_all([(row["item"], held_out[row["item"]]) for row in found])
+    assert evaluate(model, items, dtype="float32").bits == pytest.approx([row["bits"] for row in found], rel=1e-5)
+
+
+def test_arms_of_one_draw_share_its_seed_and_draws_do_not(done):
+    runs = pq.read_table(done[0] / "runs.parquet").to_pylist()
+    seeds = {draw: {r["run_seed"] for r in runs if r["draw"] == draw} for draw in (0, 1)}
+    assert [len(s) for s in seeds.values()] == [1, 1]
+    assert seeds[0] != seeds[1]
+
+
+def test_a_second_time_nothing_is_trained_and_the_bytes_are_the_same(copied, base, monkeypatch):
+    folder, inputs = copied
+    before = outputs(folder)
+    monkeypatch.setattr(module.Worker, "train", lambda self, run: pytest.fail(f"trained {run}"))
+    measure(folder, base, **inputs)
+    assert outputs(folder) == before
+
+
+def test_a_lost_run_alone_is_trained_again_to_the_same_bytes(copied, base, monkeypatch):
+    folder, inputs = copied
+    before = outputs(folder)
+    lost = next(r for r in pq.read_table(folder / "runs.parquet").to_pylist() if r["arm"] == "longest")
+    (folder / "runs" / f"{lost['key']}.json").unlink()
+    trained = watch(monkeypatch)
+    measure(folder, base, **inputs)
+    assert [run.key for run in trained] == [lost["key"]]
+    assert outputs(folder) == before
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[module.Run]:
+    trained: list[module.Run] = []
+    original = module.Worker.train
+    monkeypatch.setattr(module.Worker, "train", lambda self, run: (trained.append(run), original(self, run))[1])
+    return trained
+
+
+def test_a_new_arm_trains_its_own_runs_only(copied, base, monkeypatch):
+    folder, _ = copied
+    trained = watch(monkeypatch)
+    measure(folder, base, **prepare_folder(folder, (*ARMS, "third")))
+    assert {run.arm for run in trained} == {"third"}
+
+
+def test_an_option_of_the_trainer_trains_all_again(copied, base, monkeypatch):
+    folder, inputs = copied
+    trained = watch(monkeypatch)
+    measure(folder, base, **inputs, train={"weight_decay": 0.1})
+    assert len(trained) == 9  # 2 arms × 2 budgets × 2 draws, and the untuned model
+
+
+def test_arms_that_picked_the_same_rows_are_trained_once(base, tmp_path, monkeypatch):
+    trained = watch(monkeypatch)
+    facts = measure(tmp_path, base, **prepare_folder(tmp_path, ("random", "copy of random"), draws=1), draws=1, budgets=[4])
+    assert len(trained) == 2  # one, and the untuned model
+    assert facts["table"][1]["difference"] == 0.0
+
+
+def test_two_workers_give_the_same_bytes_as_one(copied, base):
+    folder, inputs = copied
+    before = outputs(folder)
+    shutil.rmtree(folder / "runs")
+    measure(folder, base, **inputs, workers=2)
+    assert outputs(folder) == before
+
+
+def test_the_caller_keeps_its_number_of_threads(copied, base):
+    folder, inputs = copied
+    shutil.rmtree(folder / "runs")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        measure(folder, base, **inputs, draws=1, budgets=[4])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_reference_budgets_are_trained_for_the_reference_alone(copied, base):
+    folder, inputs = copied
+    facts = measure(folder, base, **inputs, reference_budgets=[2, 6])
+    assert [(row["arm"], row["budget"]) for row in facts["table"]] == [
+        *(("random", n) for n in (2, 4, 6, 8)),
+        *(("longest", n) for n in (4, 8)),
+    ]
+
+
+def test_seeds_are_runs_of_their_own(base, tmp_path):
+    measure(tmp_path, base, **prepare_folder(tmp_path, draws=1), draws=1, budgets=[4], seeds=2)
+    runs = pq.read_table(tmp_path / "runs.parquet").to_pylist()
+    assert [(r["arm"], r["seed"]) for r in runs] == [("random", 0), ("random", 1), ("longest", 0), ("longest", 1)]
+    assert len({r["run_seed"] for r in runs}) == 2
+
+
+def test_a_lora_study_leaves_the_base_as_it_is(base, tmp_path):
+    before = hashlib.sha256((Path(base) / "model.safetensors").read_bytes()).hexdigest()
+    options = {"tuning": {"lora": {"rank": 2}}, "learning_rate": 1e-2}
+    facts = measure(tmp_path, base, **prepare_folder(tmp_path, draws=1), draws=1, budgets=[4], train=options)
+    scores = {row["bits_per_byte"] for row in facts["table"]}
+    assert len(scores) == 2
+    assert round(facts["design"]["base"]["bits_per_byte"], 4) not in scores
+    assert hashlib.sha256((Path(base) / "model.safetensors").read_bytes()).hexdigest() == before
+
+
+def test_a_loss_that_is_not_finite_names_arm_step_and_rows(base, tmp_path):
+    with pytest.raises(TrainingError, match=r"study, arm \w+, budget \d, draw \d, seed 0: .*step 2 of 24.*row-\d{3}"):
+        measure(tmp_path, base, **prepare_folder(tmp_path), train={"learning_rate": float("inf")})
+
+
+def test_a_failed_run_in_a_worker_stops_the_study_with_the_same_sentence(base, tmp_path):
+    with pytest.raises(TrainingError, match=r"study, arm \w+, budget \d, draw \d, seed 0: .*row-\d{3}"):
+        measure(tmp_path, base, **prepare_folder(tmp_path), train={"learning_rate": float("inf")}, workers=2)
+
+
+def test_a_study_without_its_reference_arm_is_refused(base, tmp_path):
+    with pytest.raises(RequestError, match="the reference arm `random` is not among the arms longest"):
+        measure(tmp_path, base, **prepare_folder(tmp_path, ("longest",)))
+
+
+def test_a_subset_shorter_than_the_budget_is_named(base, tmp_path):
+    with pytest.raises(DataError, match=r"subsets/random/0.parquet: holds 8 rows, fewer than the largest budget of 16"):
+        measure(tmp_path, base, **prepare_folder(tmp_path), budgets=[16])
+
+
+def test_a_missing_subset_is_named(base, tmp_path):
+    with pytest.raises(ContractError, match=r"subsets/random/2.parquet is missing"):
+        measure(tmp_path, base, **prepare_folder(tmp_path), draws=3)
+
+
+def test_a_picked_row_that_was_not_rendered_is_named(base, tmp_path):
+    inputs = prepare_folder(tmp_path)
+    pq.write_table(rows(8, 22), tmp_path / "rows.parquet")
+    with pytest.raises(ContractError, match=r"of its rows are not among the rendered rows, first row-0"):
+        measure(tmp_path, base, **inputs)
+
+
+def test_rows_without_messages_are_refused(base, tmp_path):
+    inputs = prepare_folder(tmp_path)
+    pq.write_table(rows(4, 0).drop_columns("messages"), tmp_path / "holdout.parquet")
+    with pytest.raises(ContractError, match=r"holdout.parquet: the column\(s\) messages are missing"):
+        measure(tmp_path, base, **inputs)
+
+
+def test_a_holdout_without_a_response_is_refused(base, tmp_path):
+    inputs = prepare_folder(tmp_path)
+    silent = copy.deepcopy(rows(3, 0).to_pylist())
+    for row in silent:
+        row["messages"][1]["content"] = ""
+    pq.write_table(pa.Table.from_pylist(silent), tmp_path / "holdout.parquet")
+    with pytest.raises(DataError, match=r"holdout.parquet: none of its 3 rows has a response"):
+        measure(tmp_path, base, **inputs)
+
+
+def test_an_unknown_option_of_the_trainer_is_named(base, tmp_path):
+    with pytest.raises(RequestError, match="train does not take learning_rte; it takes batch, chat"):
+        measure(tmp_path, base, **prepare_folder(tmp_path), train={"learning_rte": 1.0})
+
+
+def test_the_report_is_one_file_that_fetches_nothing_and_names_every_arm(done):
+    folder, facts = done
+    page = (folder / "report.html").read_text("utf-8")
+    assert facts["headline"] in page
+    assert "fewer than 5 draws nothing is claimed" in page
+    for arm in ARMS:
+        assert arm in page
+    assert "src=" not in page.replace('src="data:', "")
+    assert "<script" not in page
+    assert page.count("<svg") == 2
+
+
+def test_the_pictures_take_their_colours_from_the_page(done):
+    page = (done[0] / "report.html").read_text("utf-8")
+    pictures = [part.split("</svg>")[0] for part in page.split("<svg")[1:]]
+    assert all("#0072b2" not in picture and "var(--plot-" in picture for picture in pictures)
+    assert "prefers-color-scheme:dark" in page
+
+
+def test_scores_fall_where_the_model_learns(done):
+    facts = done[1]
+    assert all(row["bits_per_byte"] < facts["design"]["base"]["bits_per_byte"] for row in facts["table"])
+    assert np.isfinite([row["bits_per_byte"] for row in facts["table"]]).all()
