@@ -136,7 +136,7 @@ def fit(
 
 def _backward(model: nn.Module, batch: list[Pack], compute: torch.dtype) -> float:
     """Gradients of Σ weight · loss / Σ weight over all packs of a step; gives that loss."""
-    weight = sum(float(pack.weights.sum()) for pack in batch)
+    weight = sum(float(pack.weights.double().sum()) for pack in batch)
     total = 0.0
     for pack in batch:
         if len(pack.targets) == 0:

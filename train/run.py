@@ -14,6 +14,7 @@ import functools
 import importlib
 import inspect
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,7 @@ def train(
         return done
 
     began = time.perf_counter()
+    _sweep(out)
     loaded, tokenizer = load_model(path)
     encoder = Encoder(tokenizer, chat, max_length=max_length, over_length=over_length)
     documents, counts = encoder.encode_all(_rows(rows_path))
@@ -197,6 +199,12 @@ def _rows(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             copies = row.get(REPEAT)
             for _ in range(1 if copies is None else copies):
                 yield row[ID], row[MESSAGES]
+
+
+def _sweep(out: Path) -> None:
+    """Removes what a call that was killed was writing."""
+    for path in out.glob(".*.tmp"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _said(counts: dict[str, int]) -> str:

@@ -136,11 +136,19 @@ class _Near:
             index = np.flatnonzero(cosine > covered).astype(np.int32)
             self._keep(row, index, cosine[index])
         if 8 * self.kept > _KEPT_BYTES:
-            self.known[rows] = False
-            others = np.flatnonzero(self.known)
-            for row in others[np.argsort(bound[others], kind="stable")][: len(others) // 2].tolist():
-                self.forget(row)
-            self.known[rows] = True
+            self._make_room(rows, covered, bound)
+
+    def _make_room(self, rows: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None:
+        """Shortens all lists; if a quarter of the room is not free then, forgets what promises least, but none of ``rows``."""
+        for row in list(self.index):
+            index, cosine = self.index[row], self.cosine[row]
+            nearer = cosine > covered[index]
+            self._keep(row, index[nearer], cosine[nearer])
+        needed = set(rows.tolist())
+        for row in sorted(self.index.keys() - needed, key=lambda row: (bound[row], row)):
+            if 8 * self.kept <= 0.75 * _KEPT_BYTES:
+                break
+            self.forget(row)
 
     def _keep(self, row: int, index: np.ndarray, cosine: np.ndarray) -> None:
         self.forget(row)

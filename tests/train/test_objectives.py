@@ -48,6 +48,6 @@ def test_a_step_divides_the_weighted_sum_by_the_weight_of_its_tokens(llama, docu
     for document, w in zip(documents[:9], weights, strict=True):
         ids = torch.from_numpy(document.input_ids.astype(np.int64))
         logp = plain(ids[None]).logits[0, :-1].double().log_softmax(-1)
-        total -= float(logp[torch.arange(len(ids) - 1), ids[1:]] @ torch.from_numpy(w[1:]).double())
+        total -= float(logp.detach()[torch.arange(len(ids) - 1), ids[1:]] @ torch.from_numpy(w[1:]).double())
         weight += float(w[1:].sum())
     assert abs(loss - total / weight) < 1e-6
