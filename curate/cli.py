@@ -218,7 +218,8 @@ def eval(
     from train.scoring import perplexity
 
     with progress.shown():
-        _print(perplexity.table(model, rows), as_json)
+        scores = perplexity.table(model, rows)
+    _print(scores, as_json)
 
 
 @app.command()

@@ -29,6 +29,11 @@ from train.encode import Encoded
 from train.models import check_ready, compute_dtype, head_of, predicting_states
 
 MINIMUM_STEPS = 24
+SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the steps that is left -> share of the learning rate
+    "linear": lambda left: left,
+    "cosine": lambda left: 0.5 - 0.5 * math.cos(math.pi * left),
+    "constant": lambda left: 1.0,
+}
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,8 @@ def fit(
     those before that step.
     """
     check_ready(model)
+    if schedule not in SCHEDULES:
+        raise TrainingError(f"schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
     device = next(model.parameters()).device
     compute = compute_dtype(dtype, device)
     document_weights = _target_weights(documents, weights)
@@ -165,13 +172,7 @@ def _share(step: int, steps: int, schedule: str, warmup: float) -> float:
     if step < climb:
         return (step + 1) / climb
     left = (steps - step) / max(steps - climb, 1)
-    if schedule == "linear":
-        return left
-    if schedule == "cosine":
-        return 0.5 - 0.5 * math.cos(math.pi * left)
-    if schedule == "constant":
-        return 1.0
-    raise TrainingError(f"schedule {schedule!r} is not one of linear, cosine, constant")
+    return SCHEDULES[schedule](left)
 
 
 def _optimizer(

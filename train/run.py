@@ -203,7 +203,7 @@ def _rows(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 def _sweep(out: Path) -> None:
     """Removes what a call that was killed was writing."""
-    for path in out.glob(".*.tmp"):
+    for path in [*out.glob(".*.tmp"), *out.glob(".tmp*")]:  # ours, and those of safetensors
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 

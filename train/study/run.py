@@ -229,8 +229,9 @@ def plan(
     return runs
 
 
+@functools.cache
 def _code() -> dict[str, str]:
-    """The trainer's own source and the versions that its results depend on."""
+    """The trainer's own source and the versions that its results depend on, as they are when first asked for."""
     top = Path(__file__).resolve().parent.parent
     files = [p for folder in (top, top / "objectives", top / "tuning", top / "scoring", top / "study") for p in folder.glob("*.py")]
     source = digest({str(p.relative_to(top)): sha256(p) for p in files if p.stem not in ("analysis", "report")})
