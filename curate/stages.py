@@ -85,7 +85,7 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
             recipe.release,
             _release,
             [_HERE / "card.py"],
-            recipe=recipe.resolved,
+            recipe=_of_release(recipe),
             sets=_layout_hashes(),
         )
     train_code = [_HERE.parent / "train" / name for name in ("run.py", "tiny.py")]
@@ -152,6 +152,11 @@ def _set_hashes(recipe: Recipe, which: str) -> dict[str, str]:
         else:
             names |= {name for name in template.names() if name.startswith("pools/")}
     return {name: getattr(template.load_set(name, recipe.base), which) for name in sorted(names)}
+
+
+def _of_release(recipe: Recipe) -> dict[str, Any]:
+    """The part of a recipe that a release depends on, which is the part that its card shows."""
+    return {key: value for key, value in recipe.resolved.items() if key not in ("train", "study")}
 
 
 def _layout_hashes() -> dict[str, str]:
@@ -521,7 +526,7 @@ def _release(job: Job) -> dict[str, Any]:
     return release(
         job.folder,
         table.read(job.parent / "kept"),
-        recipe=job.recipe.resolved,
+        recipe=_of_release(job.recipe),
         manifests=manifests,
         **job.stage.options,
     )

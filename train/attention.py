@@ -31,7 +31,11 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from curate.errors import TrainingError
 
 NAME = "tamis_packed"
-_UNKNOWN_TO_US = ("softcap", "s_aux", "position_bias")  # what some architectures add to the scores: Gemma 2, gpt-oss, T5
+_UNKNOWN_TO_US = (
+    "softcap",
+    "s_aux",
+    "position_bias",
+)  # what some architectures add to the scores: Gemma 2, gpt-oss, T5
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,9 @@ def _check(
             "way to its attention, or the model was called directly; train it through train.fit, or load the saved model anew"
         )
     if mask is not None:
-        raise TrainingError(f"{kind} was given an attention mask beside packed documents; pass none: the lengths say it all")
+        raise TrainingError(
+            f"{kind} was given an attention mask beside packed documents; pass none: the lengths say it all"
+        )
     if query.shape[0] != 1 or query.shape[2] != sum(documents.lengths):
         raise TrainingError(
             f"{kind} was given {tuple(query.shape)} (batch, heads, tokens, size) for one row of {sum(documents.lengths)} packed tokens"

@@ -77,7 +77,7 @@ class Encoder:
         self.template = _template(tokenizer, chat)
         self.max_length, self.over_length = max_length, over_length
         self.special = {token for token, added in self.backend.get_added_tokens_decoder().items() if added.special}
-        words = sorted((tokenizer.convert_ids_to_tokens(i) for i in self.special), key=len, reverse=True)
+        words = sorted((str(tokenizer.convert_ids_to_tokens(i)) for i in self.special), key=len, reverse=True)
         self.special_words = re.compile("|".join(map(re.escape, words)) or r"(?!)")
         self.end_id = self._end_id(chat)
 
@@ -86,7 +86,9 @@ class Encoder:
         whole = self._documents([(id, messages)])[0]
         fitted = self._fit(whole)
         if fitted is None:
-            raise TrainingError(f"row {id!r} has {len(whole.input_ids):,} tokens, more than max_length {self.max_length:,}")
+            raise TrainingError(
+                f"row {id!r} has {len(whole.input_ids):,} tokens, more than max_length {self.max_length:,}"
+            )
         return fitted
 
     def encode_all(self, rows: Iterable[tuple[str, Sequence[dict[str, Any]]]]) -> tuple[list[Encoded], dict[str, int]]:
@@ -138,7 +140,9 @@ class Encoder:
         if response is not None:
             raise TrainingError(f"row {id!r}: the chat format puts nothing behind an assistant's turn")
         ids, role, turn = (np.concatenate(column) for column in zip(*parts, strict=True))
-        end = int(np.flatnonzero(role != TEMPLATE)[-1]) + 1 if (role != TEMPLATE).any() else 0  # nothing learns behind it
+        end = (
+            int(np.flatnonzero(role != TEMPLATE)[-1]) + 1 if (role != TEMPLATE).any() else 0
+        )  # nothing learns behind it
         return Encoded(id, ids[:end], role[:end], turn[:end], size)
 
     def _tokens(self, piece: list[_Segment], encoding: Encoding) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -184,7 +188,9 @@ class Encoder:
             return document
         if self.over_length == "drop":
             return None
-        ids, role, turn = (column[: self.max_length].copy() for column in (document.input_ids, document.role, document.turn))
+        ids, role, turn = (
+            column[: self.max_length].copy() for column in (document.input_ids, document.role, document.turn)
+        )
         if self.over_length == "terminate" and role[-1] == RESPONSE:
             ids[-1], role[-1] = self.end_id, END_OF_TURN
         size = len(self._response_text(document.input_ids, document.role, int((role == RESPONSE).sum())).encode())
@@ -214,7 +220,7 @@ class Encoder:
         self, rows: list[tuple[str, Sequence[dict[str, Any]]]], generation: bool = False
     ) -> list[list[_Segment]]:
         """The rendered conversations as segments, one list a row."""
-        plain = self._render([messages for _, messages in rows], generation)
+        plain = self._render([list(messages) for _, messages in rows], generation)
         marked = self._render([_mark(messages) for _, messages in rows], generation)
         out = []
         for (id, messages), text, text_marked in zip(rows, plain, marked, strict=True):
@@ -223,7 +229,9 @@ class Encoder:
                 trimmed = [{**message, CONTENT: message[CONTENT].strip()} for message in messages]
                 segments = _split(self._render([_mark(trimmed)], generation)[0], trimmed, id)
                 if "".join(segment.text for segment in segments) != text:
-                    raise TrainingError(f"row {id!r}: the chat format rewrites what a message says; name another with chat:")
+                    raise TrainingError(
+                        f"row {id!r}: the chat format rewrites what a message says; name another with chat:"
+                    )
             out.append(segments)
         return out
 
@@ -280,9 +288,13 @@ def _check(id: str, messages: Sequence[dict[str, Any]]) -> None:
         raise TrainingError(f"row {id!r} has no messages")
     for message in messages:
         if message[ROLE] not in _ROLE_OF:
-            raise TrainingError(f"row {id!r} has a message of role {message[ROLE]!r}; allowed are {', '.join(_ROLE_OF)}")
+            raise TrainingError(
+                f"row {id!r} has a message of role {message[ROLE]!r}; allowed are {', '.join(_ROLE_OF)}"
+            )
         if not isinstance(message[CONTENT], str):
-            raise TrainingError(f"row {id!r} has a message of {type(message[CONTENT]).__name__} content; only text is trained on")
+            raise TrainingError(
+                f"row {id!r} has a message of {type(message[CONTENT]).__name__} content; only text is trained on"
+            )
 
 
 def _pieces(segments: list[_Segment]) -> list[list[_Segment]]:

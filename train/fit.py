@@ -162,7 +162,9 @@ def _target_weights(documents: Sequence[Encoded], weights: Objective) -> list[np
     out = [weights(document.role, document.turn) for document in documents]
     empty = [document.id for document, weight in zip(documents, out, strict=True) if not weight[1:].any()]
     if len(empty) == len(out):
-        raise TrainingError(f"the objective gives no token of any of the {len(out):,} documents a weight, first row {empty[0]!r}")
+        raise TrainingError(
+            f"the objective gives no token of any of the {len(out):,} documents a weight, first row {empty[0]!r}"
+        )
     return out
 
 

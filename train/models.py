@@ -46,8 +46,10 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[PreTrai
             )
     except (OSError, ValueError, ImportError, KeyError) as error:
         first = str(error).strip().split("\n")[0]
-        raise TrainingError(f"model {name_or_path}: cannot be loaded as safetensors without its own code ({first})") from error
-    model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        raise TrainingError(
+            f"model {name_or_path}: cannot be loaded as safetensors without its own code ({first})"
+        ) from error
+    nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return prepare(model), tokenizer
 
 
@@ -184,7 +186,10 @@ def _try_packs(model: PreTrainedModel) -> None:
         raise TrainingError("a document does not come out of a pack as it comes out alone")
     lengths = Documents.of([7], device)
     logits = model(
-        input_ids=second[None].to(device), position_ids=torch.arange(7, device=device)[None], use_cache=False, documents=lengths
+        input_ids=second[None].to(device),
+        position_ids=torch.arange(7, device=device)[None],
+        use_cache=False,
+        documents=lengths,
     ).logits[0]
     if not torch.allclose(head_of(model).logits(alone), logits.to(torch.float32), rtol=1e-3, atol=1e-3):
         raise TrainingError("its logits are not a linear layer of its hidden states")

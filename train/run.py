@@ -1,10 +1,10 @@
 """A training run on disk: rows in, a tuned model out, resumable at any moment.
 
-    OUT/model/             the tuned model and its tokenizer, safetensors; adapters folded in
-    OUT/adapter/           the adapter alone, where tuning trained one
-    OUT/metrics.jsonl      a line a step: epoch, loss, learning rate, gradient norm, tokens; the same every time
-    OUT/training.json      facts of the run, and its seconds
-    OUT/checkpoint.safetensors   while it runs; written every CHECKPOINT_SECONDS
+OUT/model/             the tuned model and its tokenizer, safetensors; adapters folded in
+OUT/adapter/           the adapter alone, where tuning trained one
+OUT/metrics.jsonl      a line a step: epoch, loss, learning rate, gradient norm, tokens; the same every time
+OUT/training.json      facts of the run, and its seconds
+OUT/checkpoint.safetensors   while it runs; written every CHECKPOINT_SECONDS
 """
 
 from __future__ import annotations
@@ -140,7 +140,9 @@ def _method(kind: str, choice: str | dict[str, Any]) -> tuple[ModuleType, dict[s
         raise MethodError(f"unknown {kind} method {name!r}{_nearest(name, names)}; there are: {', '.join(names)}")
     module = importlib.import_module(f"train.{kind}.{name}")
     verb = module.tune if kind == "tuning" else module.weights
-    allowed = [p.name for p in inspect.signature(verb).parameters.values() if p.kind == p.KEYWORD_ONLY and p.name != "seed"]
+    allowed = [
+        p.name for p in inspect.signature(verb).parameters.values() if p.kind == p.KEYWORD_ONLY and p.name != "seed"
+    ]
     for option in options or {}:
         if option not in allowed:
             takes = ", ".join(allowed) or "no options"
@@ -185,7 +187,11 @@ def _content_of(model: str) -> Any:
     folder = Path(model)
     if not folder.is_dir():
         return model
-    return {path.name: sha256(path) for path in sorted(folder.iterdir()) if path.suffix in (".safetensors", ".json", ".jinja")}
+    return {
+        path.name: sha256(path)
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".safetensors", ".json", ".jinja")
+    }
 
 
 def _rows(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -193,7 +199,9 @@ def _rows(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     file = pq.ParquetFile(path)
     names = set(file.schema_arrow.names)
     if missing := [name for name in (ID, MESSAGES) if name not in names]:
-        raise ContractError(f"{path}: the column {missing[0]} is missing; training needs id and messages, so render first")
+        raise ContractError(
+            f"{path}: the column {missing[0]} is missing; training needs id and messages, so render first"
+        )
     for part in file.iter_batches(columns=[ID, MESSAGES, *([REPEAT] if REPEAT in names else [])]):
         for row in part.to_pylist():
             copies = row.get(REPEAT)

@@ -11,6 +11,7 @@ examples changes a model, not how good the model is.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from curate.files import cache_folder, digest, whole, write_json
 from curate.progress import bar
 from train.encode import RESPONSE, Encoded
 from train.fit import fit
+from train.heap import keep_freed_memory
 from train.models import prepare, save_model
 
 VOCABULARY = 2048
@@ -49,6 +51,7 @@ SHAPE: dict[str, Any] = {
 WINDOW = 256  # tokens a training document
 WINDOWS = 16  # documents a step
 LEARNING_RATE = 3e-3
+THREADS = 1  # the bytes depend on it
 SAMPLE = 4_000_000  # characters that the tokenizer is trained on
 
 
@@ -68,7 +71,8 @@ def tiny_model(texts: Iterable[str], *, seed: int = 0, steps: int = 500) -> Path
     windows = _windows(tokenizer, ordered, steps * WINDOWS)
     torch.manual_seed(draw(seed, "tiny.init", "") % 2**63)
     model = prepare(LlamaForCausalLM(_config(tokenizer)))
-    with bar(steps, "tiny: pretraining the base model") as advance:
+    keep_freed_memory()
+    with _threads(THREADS), bar(steps, "tiny: pretraining the base model") as advance:
         report = fit(
             model,
             windows,
@@ -86,6 +90,16 @@ def tiny_model(texts: Iterable[str], *, seed: int = 0, steps: int = 500) -> Path
         facts = {"texts": len(unique), "tokens": report.tokens, "epochs": report.epochs, "last_loss": report.losses[-1]}
         write_json(temporary / "tiny.json", {"seed": seed, "steps": steps, "dtype": report.dtype, **facts})
     return folder
+
+
+@contextmanager
+def _threads(n: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _recipe(unique: list[str], seed: int, steps: int) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def embed(
 
     model: a folder, or a name on the Hub; weights are read from safetensors alone and no code of the model's is run.
     revision: of a model on the Hub. prompt: put before every text ("query: "); null is the model's own default.
-    max_length: tokens after which a text is cut; null is the model's own. dtype: of the transformer; ``auto`` is bfloat16
+    max_length: tokens after which a text is cut, at most the model's own, which null means. dtype: of the transformer; ``auto`` is bfloat16
     where the processor multiplies it natively (avx512_bf16 or amx_bf16 in /proc/cpuinfo, or a CUDA device that has it),
     else float32; pooling is float32 always.
     """
@@ -92,7 +92,7 @@ def embed(
     device = _device()
     encoder = _load(_folder(model, revision), _dtype(dtype, device), device)
     transformer, tokenizer = encoder[0], encoder[0].tokenizer
-    limit = min(max_length or transformer.max_seq_length, transformer.max_seq_length)
+    limit = _limit(max_length, transformer, model)
     texts = [_prompt(encoder, prompt, model) + text for text in texts]
     rows = _token_ids(tokenizer, texts, limit)
     filler = _token_ids(tokenizer, [""], limit)[0]
@@ -108,6 +108,14 @@ def embed(
             vectors[index] = features["sentence_embedding"][: len(index)].float().cpu().numpy()
             advance(len(index))
     return vectors
+
+
+def _limit(max_length: int | None, transformer: Any, model: str) -> int:
+    """Tokens after which a text is cut."""
+    own = min(transformer.max_seq_length, getattr(transformer.config, "max_position_embeddings", 2**20), 2**20)
+    if max_length is not None and not 8 <= max_length <= own:
+        raise MethodError(f"embed sentence: max_length {max_length} should be between 8 and {own}, what {model} can read")
+    return max_length or own
 
 
 def _token_ids(tokenizer: Any, texts: list[str], limit: int) -> list[list[int]]:

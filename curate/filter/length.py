@@ -39,7 +39,7 @@ def reject(
         *_bounds(characters, "characters", min_characters, max_characters),
         pl.lit(None, dtype=pl.String),
     ]
-    return text.fill_null("").alias("text").to_frame().lazy().select(pl.coalesce(reasons)).collect().to_series()
+    return text.fill_null("").alias("text").to_frame().with_columns(reason=pl.coalesce(reasons))["reason"]
 
 
 def _bounds(count: pl.Expr, unit: str, least: int | None, most: int | None) -> list[pl.Expr]:

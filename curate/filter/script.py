@@ -22,21 +22,25 @@ def reject(text: pl.Series, *, scripts: list[str] = ["Latin"], min_share: float 
     scripts: Unicode script names (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Han, Hiragana, Katakana, Hangul, Thai …).
     min_share: of all letters (Unicode category L, less those that belong to every script). A text without any letter stays.
     """
-    text = text.fill_null("").alias("text")
+    expected = "[\\p{L}&&[" + "".join(f"\\p{{{name}}}" for name in scripts) + "]]"
+    _check(scripts, expected)
+    rows = text.fill_null("").alias("text").to_frame().with_row_index("row")
+    suspects = rows
     if "Latin" in scripts:  # ASCII letters are Latin, so only other text needs counting
-        suspects = pl.col("text").str.len_bytes() != pl.col("text").str.len_chars()
-    else:
-        suspects = pl.lit(True)
+        suspects = rows.filter(pl.col("text").str.len_bytes() != pl.col("text").str.len_chars())
     letters = pl.col("text").str.count_matches(r"[\p{L}--\p{Common}]")
-    expected = pl.col("text").str.count_matches(r"[\p{L}&&[" + "".join(rf"\p{{{name}}}" for name in scripts) + "]]")
-    share = (expected / letters).fill_nan(1.0)
+    share = pl.col("text").str.count_matches(expected) / letters
     reason = pl.format("{} of letters in " + f"{', '.join(scripts)} < {min_share:g}", share.round(2))
-    rows = text.to_frame().with_row_index("row").lazy()
+    rejected = suspects.filter((letters > 0) & (share < min_share)).select("row", reason=reason)
+    return rows.join(rejected, on="row", how="left", maintain_order="left")["reason"]
+
+
+def _check(scripts: list[str], expected: str) -> None:
+    """One sentence where a name is none of Unicode's, or there is no name."""
     try:
-        rejected = rows.filter(suspects).select("row", reason=pl.when(share < min_share).then(reason)).drop_nulls().collect()
+        pl.Series([""]).str.contains(expected)
     except pl.exceptions.ComputeError as error:
         raise MethodError(
             f"filter script: one of {scripts} is no Unicode script; write names such as Latin, Cyrillic, Greek, Arabic, Hebrew, "
             "Devanagari, Bengali, Han, Hiragana, Katakana, Hangul, Thai"
         ) from error
-    return rows.join(rejected.lazy(), on="row", how="left", maintain_order="left").select("reason").collect().to_series()

@@ -49,6 +49,7 @@ def _greedy(vectors: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
             best = _refresh(bound, covered, near, tie)
             pick = int(np.argmax(bound >= best - tie))
             picks[number], gains[number] = pick, max(bound[pick], 0.0)
+            near.look(np.array([pick]), np.array([pick]), covered, bound)  # in case its list had to make room
             covered[near.index[pick]] = np.maximum(covered[near.index[pick]], near.cosine[pick])
             bound[pick] = -np.inf  # never again
             near.forget(pick)
@@ -131,7 +132,8 @@ class _Near:
         """Compares ``rows`` with the whole pool, if they have no list, and with them the first of ``later`` that have none."""
         if self.known[rows].all():
             return
-        new = np.unique(np.concatenate([rows[~self.known[rows]], later[~self.known[later]][: min(_LOOK, 2**26 // len(bound))]]))
+        later = later[~self.known[later] & (bound[later] > -np.inf)][: min(_LOOK, 2**26 // len(bound))]
+        new = np.union1d(rows[~self.known[rows]], later)
         for row, cosine in zip(new.tolist(), self.vectors[new] @ self.vectors.T, strict=True):
             index = np.flatnonzero(cosine > covered).astype(np.int32)
             self._keep(row, index, cosine[index])

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.draws import shuffled
+from curate.draws import draws
 from curate.pool import Picks, Pool
 from curate.vectors import unit_by_id
 
@@ -26,8 +26,7 @@ def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
     order, vectors = unit_by_id(pool, "homogeneous")
     if budget == 0:
         return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    ids = pool.ids
-    centre = int(shuffled(seed, "select.homogeneous", [ids[row] for row in order])[0])
+    centre = int(np.argmin(draws(seed, "select.homogeneous", pool.ids)[order]))
     cosine = _cosines(vectors, vectors[centre])
     cosine[centre] = np.inf  # first, also before rows with the very same vector
     picks = np.argsort(-cosine, kind="stable")[:budget]

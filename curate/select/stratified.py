@@ -16,7 +16,6 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from curate import columns
 from curate.draws import shuffled
 from curate.pool import Picks, Pool
 
@@ -30,7 +29,8 @@ def select(pool: Pool, budget: int, *, seed: int = 0, by: str = "source") -> Pic
     name = pool.need(by, "stratified").cast(pl.String).fill_null("\0none").to_numpy()
     names, group = np.unique(name.astype(str), return_inverse=True)
     shuffle = shuffled(seed, "select.stratified", pool.ids)
-    queues = [shuffle[group[shuffle] == number] for number in range(len(names))]
+    by_group = shuffle[np.argsort(group[shuffle], kind="stable")]
+    queues = np.split(by_group, np.cumsum(np.bincount(group, minlength=len(names)))[:-1])
     index = _interleave(queues, budget)
     return Picks(index, np.full(budget, np.nan, dtype=np.float32))
 

@@ -42,7 +42,9 @@ def build(name: str):
     if name == "qwen3":
         return Qwen3ForCausalLM(Qwen3Config(**ROPE, head_dim=8))
     if name == "gpt2":
-        return GPT2LMHeadModel(GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=64, attn_pdrop=0.0))
+        return GPT2LMHeadModel(
+            GPT2Config(vocab_size=400, n_embd=32, n_layer=2, n_head=4, n_positions=64, attn_pdrop=0.0)
+        )
     if name == "opt":
         return OPTForCausalLM(OPTConfig(**SMALL, ffn_dim=48, word_embed_proj_dim=32, max_position_embeddings=64))
     raise AssertionError(name)
@@ -138,7 +140,7 @@ def test_architectures_whose_documents_would_see_each_other_are_refused():
     with pytest.raises(TrainingError, match="MambaForCausalLM cannot be trained on packed documents"):
         prepare(mamba)
     gemma = Gemma2ForCausalLM(Gemma2Config(**ROPE, head_dim=8))
-    with pytest.raises(TrainingError, match="Gemma2ForCausalLM cannot be trained on packed documents.*softcap"):
+    with pytest.raises(TrainingError, match=r"Gemma2ForCausalLM cannot be trained on packed documents.*softcap"):
         prepare(gemma)
 
 

@@ -9,7 +9,14 @@ from train.fit import State, fit
 from train.objectives import response_only
 from train.tuning import lora
 
-EXACT = {"weights": response_only.weights, "dtype": "float32", "examples": 7, "steps": 9, "learning_rate": 1e-3, "pack_tokens": 120}
+EXACT = {
+    "weights": response_only.weights,
+    "dtype": "float32",
+    "examples": 7,
+    "steps": 9,
+    "learning_rate": 1e-3,
+    "pack_tokens": 120,
+}
 
 
 @pytest.mark.parametrize("stop", [1, 5, 6, 9])

@@ -25,7 +25,9 @@ def text_of(tokenizer, document, *roles) -> str:
 
 @pytest.mark.parametrize("chat", CHATS)
 def test_the_tokens_of_a_role_are_exactly_the_text_of_its_messages(tokenizer, conversation, chat):
-    document = Encoder(tokenizer, chat).encode(conversation("How are bees?", " They hum.\n", "And\nglass?", "Clear", system="Be short."))
+    document = Encoder(tokenizer, chat).encode(
+        conversation("How are bees?", " They hum.\n", "And\nglass?", "Clear", system="Be short.")
+    )
     assert text_of(tokenizer, document, SYSTEM) == "Be short."
     assert text_of(tokenizer, document, INSTRUCTION) == "How are bees?And\nglass?"
     assert text_of(tokenizer, document, RESPONSE) == " They hum.\nClear"
@@ -34,7 +36,9 @@ def test_the_tokens_of_a_role_are_exactly_the_text_of_its_messages(tokenizer, co
 
 
 @pytest.mark.parametrize("chat", CHATS)
-def test_every_assistant_turn_is_closed_exactly_once_even_when_padding_uses_the_same_token(tokenizer, conversation, chat):
+def test_every_assistant_turn_is_closed_exactly_once_even_when_padding_uses_the_same_token(
+    tokenizer, conversation, chat
+):
     tokenizer.pad_token = tokenizer.eos_token
     document = Encoder(tokenizer, chat).encode(conversation("a", "b", "c", "d", system=""))
     closing = np.flatnonzero(document.role == END_OF_TURN)
@@ -58,7 +62,9 @@ def test_a_prompt_has_the_ids_that_transformers_gives_it(tokenizer, conversation
     for chat in CHATS:
         encoder = Encoder(tokenizer, chat)
         messages = conversation("How do bees find flowers?", system="Be short.")
-        theirs = tokenizer.apply_chat_template(messages, chat_template=encoder.template, add_generation_prompt=True, return_dict=False)
+        theirs = tokenizer.apply_chat_template(
+            messages, chat_template=encoder.template, add_generation_prompt=True, return_dict=False
+        )
         assert encoder.prompt(messages).tolist() == list(theirs)
 
 
@@ -133,7 +139,11 @@ def test_bad_rows_are_named(tokenizer, conversation):
 
 @pytest.mark.parametrize("over_length", ["terminate", "keep", "drop"])
 def test_long_documents_are_cut_as_asked_and_counted(tokenizer, conversation, over_length):
-    rows = [("short", conversation("a", "b")), ("long", conversation("a", "seven times eight " * 9)), ("prompt", conversation("bees " * 40, "b"))]
+    rows = [
+        ("short", conversation("a", "b")),
+        ("long", conversation("a", "seven times eight " * 9)),
+        ("prompt", conversation("bees " * 40, "b")),
+    ]
     kept, counts = Encoder(tokenizer, "plain", max_length=40, over_length=over_length).encode_all(rows)
     if over_length == "drop":
         assert [d.id for d in kept] == ["short"]

@@ -35,7 +35,9 @@ def gradients(model, documents, rows, capacity) -> list[torch.Tensor]:
 def test_the_gradient_of_a_step_does_not_depend_on_the_packing(llama, documents, capacity):
     model = llama(dtype=torch.float64)
     rows = Stream([d.id for d in documents], 12, 0).step(0)
-    for one, other in zip(gradients(model, documents, rows, 500), gradients(model, documents, rows[::-1], capacity), strict=True):
+    for one, other in zip(
+        gradients(model, documents, rows, 500), gradients(model, documents, rows[::-1], capacity), strict=True
+    ):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
 
 
@@ -47,7 +49,12 @@ def test_documents_without_a_target_change_neither_loss_nor_gradient(llama, docu
     alone = gradients(model, rows, range(8), 60)
     for one, other in zip(alone, gradients(model, [*silent, *rows], range(14), 60), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
-    assert _backward(model, packs(silent, [np.zeros(len(d.role), np.float32) for d in silent], range(6), 60), torch.float32) == 0
+    assert (
+        _backward(
+            model, packs(silent, [np.zeros(len(d.role), np.float32) for d in silent], range(6), 60), torch.float32
+        )
+        == 0
+    )
 
 
 def test_training_twice_gives_the_same_bits_whatever_else_was_drawn_before(llama, documents):
@@ -80,7 +87,9 @@ def test_one_batch_can_be_learnt_by_heart(llama, documents, tokenizer, conversat
     encoder = Encoder(tokenizer, "plain")
     model = llama(hidden_size=64)
     taught, _ = encoder.encode_all(rows)
-    losses = fit(model, taught, weights=response_only.weights, steps=150, examples=2, learning_rate=1e-2, dtype="float32").losses
+    losses = fit(
+        model, taught, weights=response_only.weights, steps=150, examples=2, learning_rate=1e-2, dtype="float32"
+    ).losses
     assert losses[-1] < 0.01
     model.set_attn_implementation("sdpa")
     for _, messages in rows:
@@ -107,7 +116,14 @@ def test_training_in_bfloat16_keeps_float32_weights_and_tracks_float32(llama, do
 
 def test_the_optimiser_keeps_its_moments_in_float32(llama, documents):
     states = []
-    fit(llama(), documents, weights=response_only.weights, steps=1, dtype="bfloat16", on_step=lambda step, state: states.append(state()))
+    fit(
+        llama(),
+        documents,
+        weights=response_only.weights,
+        steps=1,
+        dtype="bfloat16",
+        on_step=lambda step, state: states.append(state()),
+    )
     assert {tensor.dtype for tensor in states[0].tensors.values()} == {torch.float32}
 
 
@@ -121,7 +137,9 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step_and_the_rows(llama, 
             model.model.norm.weight[0] = float("nan") if step.step == 2 else 1.0
 
     rows = [documents[i].id for i in Stream([d.id for d in documents], 8, 0).step(2)]
-    with pytest.raises(TrainingError, match=f"step 3 of 9: the loss is nan; the rows in its batch are {', '.join(rows)}; "):
+    with pytest.raises(
+        TrainingError, match=f"step 3 of 9: the loss is nan; the rows in its batch are {', '.join(rows)}; "
+    ):
         fit(model, documents, steps=9, on_step=poison, **EXACT)
     assert len(seen) == 2
     assert torch.equal(model.model.layers[0].mlp.up_proj.weight, seen[-1]["model.layers.0.mlp.up_proj.weight"])

@@ -28,7 +28,11 @@ QUICK = {"epochs": 1, "learning_rate": 1e-3, "batch": {"examples": 4}, "dtype": 
 def world(tmp_path, llama, tokenizer, conversation) -> tuple[Path, Path]:
     """(rows, model): twelve conversations, one of them twice and one not at all, and a small model on disk."""
     rows = [
-        {"id": f"r{i}", "messages": conversation(f"How do bees {i}", "They hum. " * (1 + i % 3)), "repeat": {3: 2, 4: 0}.get(i, 1)}
+        {
+            "id": f"r{i}",
+            "messages": conversation(f"How do bees {i}", "They hum. " * (1 + i % 3)),
+            "repeat": {3: 2, 4: 0}.get(i, 1),
+        }
         for i in range(12)
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
@@ -51,12 +55,20 @@ def test_a_run_leaves_a_model_that_anyone_can_load_and_talk_to(world, tmp_path):
     rows, base = world
     facts = train(rows, tmp_path / "out", model=str(base), **QUICK)
     assert facts["steps"] == 24
-    assert facts["rows"] == {"documents": 12, "tokens": facts["rows"]["tokens"], "truncated": 0, "dropped": 0, "without_response": 0}
+    assert facts["rows"] == {
+        "documents": 12,
+        "tokens": facts["rows"]["tokens"],
+        "truncated": 0,
+        "dropped": 0,
+        "without_response": 0,
+    }
     assert facts["compute_dtype"] == "float32"
     assert facts["last_loss"] < facts["first_loss"]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out/model")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "out/model")
-    ids = tokenizer.apply_chat_template([{"role": "user", "content": "How do bees 5"}], add_generation_prompt=True, return_dict=False)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "How do bees 5"}], add_generation_prompt=True, return_dict=False
+    )
     assert model.generation_config.eos_token_id == tokenizer.eos_token_id
     assert model.generate(torch.tensor([list(ids)]), max_new_tokens=3, do_sample=False).shape[1] > len(ids)
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"model", "metrics.jsonl", "training.json"}
@@ -148,7 +160,9 @@ def test_pickled_weights_are_refused_in_one_sentence(world, tmp_path):
     rows, base = world
     (base / "model.safetensors").unlink()
     torch.save({}, base / "pytorch_model.bin")
-    with pytest.raises(TrainingError, match=r"base: pytorch_model\.bin holds pickled weights, which can run code") as caught:
+    with pytest.raises(
+        TrainingError, match=r"base: pytorch_model\.bin holds pickled weights, which can run code"
+    ) as caught:
         train(rows, tmp_path / "out", model=str(base), **QUICK)
     assert "\n" not in str(caught.value)
 
@@ -173,7 +187,11 @@ def test_a_model_that_is_not_there_is_one_sentence(world, tmp_path, monkeypatch)
 def test_wrong_requests_say_what_is_allowed(world, tmp_path):
     rows, base = world
     for options, error, complaint in [
-        ({"tuning": "lore"}, MethodError, r"unknown tuning method 'lore' \(did you mean 'lora'\?\); there are: full, lora"),
+        (
+            {"tuning": "lore"},
+            MethodError,
+            r"unknown tuning method 'lore' \(did you mean 'lora'\?\); there are: full, lora",
+        ),
         ({"tuning": {"lora": {"rnak": 4}}}, MethodError, r"tuning lora does not take 'rnak' \(did you mean 'rank'\?\)"),
         ({"objective": "everything"}, MethodError, "there are: instruction_modelling, response_only"),
         ({"batch": {"size": 4}}, RequestError, "batch takes examples and tokens, not size"),
@@ -190,7 +208,7 @@ def test_rows_that_cannot_be_trained_on_are_refused(world, tmp_path, conversatio
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "bare.parquet")
     with pytest.raises(ContractError, match="the column messages is missing"):
         train(tmp_path / "bare.parquet", tmp_path / "out", model=str(base), **QUICK)
-    with pytest.raises(TrainingError, match="no row has a response within 6 tokens.*without response: 12"):
+    with pytest.raises(TrainingError, match=r"no row has a response within 6 tokens.*without response: 12"):
         train(rows, tmp_path / "out", model=str(base), max_length=6, **QUICK)
 
 

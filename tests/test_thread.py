@@ -1,0 +1,105 @@
+"""The whole thread on a tiny random model: sources in, a curated set, a tuned model and a measurement out."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import polars as pl
+import pytest
+import torch
+from conftest import RECIPE, alpaca_rows, bytes_of, write_jsonl
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+import tamis
+from curate.errors import TrainingError
+
+TRAINING = """\
+train: {model: base, epochs: 1, learning_rate: 1e-2, batch: {examples: 4}, max_length: 128}
+study:
+  arms: {random: random, fl: facility_location}
+  budgets: [4, 8]
+  draws: 2
+  delta: 0.05
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two sources, a random Llama of 20,000 parameters, and a recipe that trains and measures."""
+    folder = tmp_path_factory.mktemp("thread")
+    rows = alpaca_rows()
+    write_jsonl(folder / "a.jsonl", rows[:30])
+    write_jsonl(folder / "b.jsonl", rows[20:])
+    (folder / "recipe.yaml").write_text(RECIPE + TRAINING)
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    bpe.train_from_iterator((row["output"] for row in rows), trainer)
+    PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>").save_pretrained(folder / "base")
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=256
+    )
+    LlamaForCausalLM(config).save_pretrained(folder / "base")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(home: Path) -> Path:
+    tamis.run(home / "recipe.yaml", work=home / "work")
+    return home / "work"
+
+
+def test_the_study_leaves_results_subsets_and_a_report(done: Path) -> None:
+    results = pl.read_parquet(done / "study" / "results.parquet")
+    assert {"arm", "budget", "draw", "seed", "item", "value"} <= set(results.columns)
+    assert set(results["arm"]) == {"random", "fl", "longest", "stratified"}
+    assert results.group_by("arm", "budget", "draw").len().height == 4 * 2 * 2
+    held_out = set(tamis.load(done, "holdout", removed=True)["id"])
+    assert set(results["item"]) <= held_out
+    page = (done / "study" / "report.html").read_text()
+    assert page.startswith("<!") and "<svg" in page and "src=\"http" not in page
+    subset = pl.read_parquet(done / "study" / "subsets" / "fl" / "1.parquet")
+    assert subset["rank"].to_list() == list(range(8)) and not set(subset["id"]) & held_out
+
+
+def test_the_model_is_safetensors_and_can_be_scored(done: Path) -> None:
+    files = {path.name for path in (done / "model" / "model").iterdir()}
+    assert "model.safetensors" in files and not any(name.endswith((".bin", ".pt")) for name in files)
+    command = [sys.executable, "-m", "curate.cli", "eval", str(done / "model" / "model"), str(done / "release"), "--json"]
+    scored = subprocess.run(command, capture_output=True, text=True)
+    assert scored.returncode == 0 and '"bits_per_byte"' in scored.stdout, scored.stderr
+
+
+def test_a_second_run_trains_nothing(home: Path, done: Path) -> None:
+    assert tamis.run(home / "recipe.yaml", work=done).done == []
+
+
+def test_a_changed_study_option_reruns_the_study_alone(home: Path, done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "work")
+    assert tamis.run(home / "recipe.yaml", work=tmp_path / "work", sets={"study.delta": 0.1}).done == ["study"]
+
+
+@pytest.mark.slow
+def test_the_same_recipe_gives_the_same_bytes_with_two_workers(home: Path, done: Path, tmp_path: Path) -> None:
+    tamis.run(home / "recipe.yaml", work=tmp_path / "work", workers=2)
+    one, two = bytes_of(done), bytes_of(tmp_path / "work")
+    timed = {name for name in one if name.startswith("study/runs/") and name.endswith(".json")} | {"model/training.json"}
+    assert {name: value for name, value in one.items() if name not in timed and not name.startswith("study/report")} == {
+        name: value for name, value in two.items() if name not in timed and not name.startswith("study/report")
+    }
+
+
+def test_a_model_with_pickled_weights_is_refused(home: Path, done: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path / "home", ignore=shutil.ignore_patterns("work"))
+    base = tmp_path / "home" / "base"
+    (base / "model.safetensors").unlink()
+    torch.save({}, base / "pytorch_model.bin")
+    shutil.copytree(done, tmp_path / "work")
+    with pytest.raises(TrainingError, match="safetensors"):
+        tamis.run(tmp_path / "home" / "recipe.yaml", work=tmp_path / "work")
