@@ -13,7 +13,18 @@ import platform
 import sys
 
 NAMES = ("startup", "render", "embed", "select", "trainer", "memory")
-VERSIONS = ("polars", "numpy", "torch", "transformers", "sentence-transformers", "scikit-learn", "jinja2", "trl", "apricot-select", "submodlib-py")
+VERSIONS = (
+    "polars",
+    "numpy",
+    "torch",
+    "transformers",
+    "sentence-transformers",
+    "scikit-learn",
+    "jinja2",
+    "trl",
+    "apricot-select",
+    "submodlib-py",
+)
 
 
 def versions() -> str:
@@ -28,7 +39,9 @@ def versions() -> str:
 
 def main() -> None:
     chosen = sys.argv[1:] or NAMES
-    print(f"python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n{versions()}\n", flush=True)
+    print(
+        f"python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}\n{versions()}\n", flush=True
+    )
     for name in chosen:
         print(f"== {name}", flush=True)
         importlib.import_module(f"benchmarks.{name}").main()

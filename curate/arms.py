@@ -36,8 +36,8 @@ def write_subsets(
     budgets: list[int],
     n_draws: int,
     seed: int,
-) -> set[str]:
-    """Writes ``folder/<arm>/<draw>.parquet`` (id, rank i32, gain f32) for every arm and draw; returns all ids used.
+) -> None:
+    """Writes ``folder/<arm>/<draw>.parquet`` (id, rank i32, gain f32) for every arm and draw.
 
     Files that are there are kept, so that a killed study goes on. Cost: one selection of max(budgets) rows an arm and draw.
     """
@@ -49,7 +49,6 @@ def write_subsets(
             f"study: the largest budget is {max(budgets):,}, but a draw holds {size:,} rows (80 % of a pool of {len(pool):,}); "
             f"ask for at most {size:,}, or filter less"
         )
-    used: set[str] = set()
     with bar(n_draws * len(arms), "study: selecting") as advance:
         for number in range(n_draws):
             rows = None
@@ -63,6 +62,4 @@ def write_subsets(
                     gain = pl.Series(columns.GAIN, picks.gain, dtype=pl.Float32)
                     with whole(path) as temporary:
                         pl.DataFrame([ids, rank, gain]).write_parquet(temporary)
-                used |= set(pl.read_parquet(path, columns=[columns.ID])[columns.ID])
                 advance(1)
-    return used

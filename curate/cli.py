@@ -202,9 +202,9 @@ def analyse(
     if not results.is_file():
         raise RequestError(f"{results}: no such file; a study writes its results.parquet into WORK/study")
     found = analysis.facts(analysis.analyse(pq.read_table(results)))
+    _print(found["table"] if as_json else _arms(found["table"]), as_json)
     if not as_json:
         _say(found["headline"])
-    _print(found["table"], as_json)
 
 
 @app.command()
@@ -289,7 +289,7 @@ def demo(
     study_facts = work / "study" / "manifest.json"
     if study_facts.is_file():
         facts = json.loads(study_facts.read_text("utf-8"))["facts"]
-        _print(facts["table"], False, title="Bits per byte of held-out responses: lower is better")
+        _print(_arms(facts["table"]), False, title="Bits per byte of held-out responses: lower is better")
         _say(facts["headline"])
 
 
@@ -324,6 +324,27 @@ def _funnel(rows: list[dict[str, Any]], as_json: bool) -> None:
     ]
     _print(shown, False, title="The funnel", right=("in", "out", "kept %", "s", "peak MB"))
     return None
+
+
+def _arms(table: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """A study's table as people read it: an arm and budget a row, intervals in brackets."""
+
+    def span(row: dict[str, Any], name: str, digits: int, sign: str = "") -> str:
+        if row.get(name) is None:
+            return ""
+        return f"{row[name]:{sign}.{digits}f} [{row[f'{name}_low']:{sign}.{digits}f}, {row[f'{name}_high']:{sign}.{digits}f}]"
+
+    return [
+        {
+            "arm": row["arm"],
+            "examples": f"{row['budget']:,}",
+            "bits per byte": span(row, "bits_per_byte", 3),
+            "against the reference": span(row, "difference", 3, "+"),
+            "verdict": row.get("verdict") or "reference",
+            "m(N)": str(row.get("worth") or ""),
+        }
+        for row in table
+    ]
 
 
 def _print(

@@ -133,7 +133,9 @@ def _seed(seed: int, kind: str, method: str, seen: dict[tuple[str, str], int]) -
 def _fingerprint(source: Source, recipe: Recipe) -> dict[str, Any]:
     from curate.load import records
 
-    return records.fingerprint(source.method.name, {**source.options, "name": source.name}, base=recipe.data, templates=recipe.base)
+    return records.fingerprint(
+        source.method.name, {**source.options, "name": source.name}, base=recipe.data, templates=recipe.base
+    )
 
 
 def _set_hashes(recipe: Recipe, which: str) -> dict[str, str]:
@@ -572,51 +574,48 @@ def _write_rows(path: Path, rendered: pl.DataFrame) -> None:
 def _study(job: Job) -> dict[str, Any]:
     """Draws, arms and subsets are chosen here; training, measuring and the report are the trainer's."""
     from curate.arms import write_subsets
-    from curate.render.rows import render_rows
-    from train.study.run import study
+    from train.study.run import study, trainable
 
     select = next(stage for stage in job.stages if stage.kind == "select")
-    assert select.parent is not None
-    options = dict(job.stage.options)
-    render, training = options.pop("render"), options.pop("train")
-    options.pop("arms")
-    pool_table = _light(job.work / select.parent.title)
-    embedded = job.before(select, "embed")
-    vectors = _vectors(_as(job, select), pool_table[columns.ID]) if embedded else None
-    used = write_subsets(
-        job.folder / "subsets",
-        Pool(pool_table, vectors),
-        job.recipe.arms,
-        options["budgets"],
-        options["draws"],
-        job.stage.seed,
-    )
-    kept = table.read(job.work / select.parent.title / "kept").filter(pl.col(columns.ID).is_in(list(used)))
     holdout = job.before(job.stage, "holdout")
-    assert holdout is not None, "the recipe check lets no study through without a holdout"
+    assert select.parent is not None and holdout is not None, "the recipe check asks for both"
+    options = dict(job.stage.options)
+    templates = options.pop("render")["templates"]
+    training = {**options.pop("train"), "model": _model_path(job)}
+    options.pop("arms")
     aside = table.read(job.work / holdout.title / "removed").filter(pl.col(columns.REASON) == HOLDOUT_REASON)
     paths = {}
-    for name, rows in (("rows", kept), ("holdout", aside)):
-        rendered, _ = render_rows(
-            rows,
-            templates="one" if render["templates"] == "all" else render["templates"],
-            seed=job.stage.seed,
-            base=job.recipe.base,
-        )
+    for name, rows in (("rows", table.read(job.work / select.parent.title / "kept")), ("holdout", aside)):
         paths[name] = job.folder / f"{name}.parquet"
-        _write_rows(paths[name], rendered)
-    return study(
+        if not paths[name].is_file():
+            _write_rows(paths[name], _rendered_once(rows, templates, job))
+    base = {"base_texts": _base_texts(job), "seed": job.stage.seed}
+    usable = trainable(paths["rows"], train=training, **base)
+    whole = _light(job.work / select.parent.title)
+    embedded = job.before(select, "embed")
+    pool = Pool(whole, _vectors(_as(job, select), whole[columns.ID]) if embedded else None)
+    pool = pool.take(np.flatnonzero(whole[columns.ID].is_in(sorted(usable)).to_numpy()))
+    write_subsets(job.folder / "subsets", pool, job.recipe.arms, options["budgets"], options["draws"], job.stage.seed)
+    facts = study(
         job.folder,
         rows_path=paths["rows"],
         holdout_path=paths["holdout"],
-        train={**training, "model": _model_path(job)},
-        base_texts=_base_texts(job),
+        train=training,
         arms=list(job.recipe.arms),
         name=job.recipe.name,
-        seed=job.stage.seed,
         workers=job.workers,
+        **base,
         **options,
     )
+    return {**facts, "pool": len(pool), "without_response": whole.height - len(pool)}
+
+
+def _rendered_once(rows: pl.DataFrame, templates: str, job: Job) -> pl.DataFrame:
+    """A study trains and scores one phrasing a record, also where the release has all of them."""
+    from curate.render.rows import render_rows
+
+    which = "one" if templates == "all" else templates
+    return render_rows(rows, templates=which, seed=job.stage.seed, base=job.recipe.base)[0]
 
 
 def _as(job: Job, stage: Stage) -> Job:

@@ -42,6 +42,8 @@ def unit_by_id(pool: Pool, method: str) -> tuple[np.ndarray, np.ndarray]:
     """
     vectors = pool.need_vectors(method)
     if len(vectors) != len(pool):
-        raise ContractError(f"{method} was given {len(vectors)} vectors for {len(pool)} rows; run the `embed` step again")
+        raise ContractError(
+            f"{method} was given {len(vectors)} vectors for {len(pool)} rows; run the `embed` step again"
+        )
     order = pool.table[columns.ID].arg_sort().to_numpy().astype(np.int64)
     return order, unit(vectors, method)[order]

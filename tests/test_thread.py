@@ -38,12 +38,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=300, special_tokens=["<s>", "</s>"], initial_alphabet=alphabet, show_progress=False
+    )
     bpe.train_from_iterator((row["output"] for row in rows), trainer)
     PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token="<s>", eos_token="</s>").save_pretrained(folder / "base")
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=300, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, max_position_embeddings=256
+        vocab_size=300,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=256,
     )
     LlamaForCausalLM(config).save_pretrained(folder / "base")
     return folder
@@ -63,7 +70,7 @@ def test_the_study_leaves_results_subsets_and_a_report(done: Path) -> None:
     held_out = set(tamis.load(done, "holdout", removed=True)["id"])
     assert set(results["item"]) <= held_out
     page = (done / "study" / "report.html").read_text()
-    assert page.startswith("<!") and "<svg" in page and "src=\"http" not in page
+    assert page.startswith("<!") and "<svg" in page and 'src="http' not in page
     subset = pl.read_parquet(done / "study" / "subsets" / "fl" / "1.parquet")
     assert subset["rank"].to_list() == list(range(8)) and not set(subset["id"]) & held_out
 
@@ -71,7 +78,15 @@ def test_the_study_leaves_results_subsets_and_a_report(done: Path) -> None:
 def test_the_model_is_safetensors_and_can_be_scored(done: Path) -> None:
     files = {path.name for path in (done / "model" / "model").iterdir()}
     assert "model.safetensors" in files and not any(name.endswith((".bin", ".pt")) for name in files)
-    command = [sys.executable, "-m", "curate.cli", "eval", str(done / "model" / "model"), str(done / "release"), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "curate.cli",
+        "eval",
+        str(done / "model" / "model"),
+        str(done / "release"),
+        "--json",
+    ]
     scored = subprocess.run(command, capture_output=True, text=True)
     assert scored.returncode == 0 and '"bits_per_byte"' in scored.stdout, scored.stderr
 
@@ -89,10 +104,12 @@ def test_a_changed_study_option_reruns_the_study_alone(home: Path, done: Path, t
 def test_the_same_recipe_gives_the_same_bytes_with_two_workers(home: Path, done: Path, tmp_path: Path) -> None:
     tamis.run(home / "recipe.yaml", work=tmp_path / "work", workers=2)
     one, two = bytes_of(done), bytes_of(tmp_path / "work")
-    timed = {name for name in one if name.startswith("study/runs/") and name.endswith(".json")} | {"model/training.json"}
-    assert {name: value for name, value in one.items() if name not in timed and not name.startswith("study/report")} == {
-        name: value for name, value in two.items() if name not in timed and not name.startswith("study/report")
+    timed = {name for name in one if name.startswith("study/runs/") and name.endswith(".json")} | {
+        "model/training.json"
     }
+    assert {
+        name: value for name, value in one.items() if name not in timed and not name.startswith("study/report")
+    } == {name: value for name, value in two.items() if name not in timed and not name.startswith("study/report")}
 
 
 def test_a_model_with_pickled_weights_is_refused(home: Path, done: Path, tmp_path: Path) -> None:

@@ -26,7 +26,14 @@ _SLICE = 4_096  # texts at a time, so that the sparse counts stay small
 
 def identity(*, dim: int = 256) -> dict[str, Any]:
     """What the vectors depend on."""
-    return {"method": "hashing", "dim": dim, "analyzer": "char_wb", "ngrams": [3, 5], "dtype": "float32", "normalized": True}
+    return {
+        "method": "hashing",
+        "dim": dim,
+        "analyzer": "char_wb",
+        "ngrams": [3, 5],
+        "dtype": "float32",
+        "normalized": True,
+    }
 
 
 def embed(texts: list[str], *, dim: int = 256) -> np.ndarray:

@@ -59,7 +59,9 @@ def identity(
         "model": model,
         "revision": folder.name if folder.parent.name == "snapshots" else None,
         "weights_sha256": _weights_sha256(folder),
-        "configuration": digest([[path.name, sha256(path)] for glob in _CONFIGURATION for path in sorted(folder.glob(glob))]),
+        "configuration": digest(
+            [[path.name, sha256(path)] for glob in _CONFIGURATION for path in sorted(folder.glob(glob))]
+        ),
         "prompt": prompt,
         "max_length": max_length,
         "dtype": _dtype(dtype, device),
@@ -114,7 +116,9 @@ def _limit(max_length: int | None, transformer: Any, model: str) -> int:
     """Tokens after which a text is cut."""
     own = min(transformer.max_seq_length, getattr(transformer.config, "max_position_embeddings", 2**20), 2**20)
     if max_length is not None and not 8 <= max_length <= own:
-        raise MethodError(f"embed sentence: max_length {max_length} should be between 8 and {own}, what {model} can read")
+        raise MethodError(
+            f"embed sentence: max_length {max_length} should be between 8 and {own}, what {model} can read"
+        )
     return max_length or own
 
 
@@ -185,7 +189,9 @@ def _prompt(encoder: Any, prompt: str | None, model: str) -> str:
     if prompt is None:
         prompt = encoder.prompts.get(encoder.default_prompt_name) or ""
     if prompt and not all(getattr(module, "include_prompt", True) for module in encoder):
-        raise MethodError(f"embed sentence: {model} leaves its prompt out of the pooling, which is not supported; set prompt: ''")
+        raise MethodError(
+            f"embed sentence: {model} leaves its prompt out of the pooling, which is not supported; set prompt: ''"
+        )
     return prompt
 
 
@@ -215,7 +221,9 @@ def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> Pat
 
     wanted = ["*.safetensors", "*.json", "*.txt", "*.model"]
     try:
-        folder = Path(snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local_files_only))
+        folder = Path(
+            snapshot_download(name, revision=revision, allow_patterns=wanted, local_files_only=local_files_only)
+        )
     except (OSError, ValueError):
         return None
     return folder if (folder / "config.json").is_file() else None

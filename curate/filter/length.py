@@ -32,7 +32,9 @@ def reject(
     """
     for unit, least, most in (("words", min_words, max_words), ("characters", min_characters, max_characters)):
         if least is not None and most is not None and least > most:
-            raise MethodError(f"filter length: min_{unit} {least} is larger than max_{unit} {most}, so no row could stay")
+            raise MethodError(
+                f"filter length: min_{unit} {least} is larger than max_{unit} {most}, so no row could stay"
+            )
     words, characters = pl.col("text").str.count_matches(_WORD), pl.col("text").str.len_chars()
     reasons = [
         *_bounds(words, "words", min_words, max_words),

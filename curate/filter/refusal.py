@@ -64,7 +64,9 @@ def reject(text: pl.Series, *, phrases: list[str] | None = None) -> pl.Series:
     phrases: more beginnings to drop, as plain text in any case; they are matched like the patterns of this file.
     """
     if not all(phrase.strip() for phrase in phrases or []):
-        raise MethodError("filter refusal: an empty phrase would drop every row; write the words that a refusal begins with")
+        raise MethodError(
+            "filter refusal: an empty phrase would drop every row; write the words that a refusal begins with"
+        )
     own = [pl.escape_regex(phrase) for phrase in _spelled_out(pl.Series(phrases or [], dtype=pl.String)).to_list()]
     alternatives = " | ".join([*(phrase.replace(" ", r"\x20") for phrase in own), *_PATTERNS])
     pattern = rf"(?x) ^ [\s\x22'*]* (?:{_OPENING})* ( {alternatives} )"

@@ -99,7 +99,9 @@ class _Pieces:
         """lists: List(String) (n,). Pieces without a letter or digit are dropped; rows with too few pieces have none."""
         self.rows = len(lists)
         flat = lists.alias("piece").to_frame().with_row_index("row").explode("piece").lazy()
-        flat = flat.with_columns(pl.col("piece").str.strip_chars()).filter(pl.col("piece").str.contains(r"[\p{L}\p{N}]"))
+        flat = flat.with_columns(pl.col("piece").str.strip_chars()).filter(
+            pl.col("piece").str.contains(r"[\p{L}\p{N}]")
+        )
         flat = flat.filter(pl.len().over("row") >= at_least)
         flat = flat.select("row", code=pl.col("piece").hash(), characters=pl.col("piece").str.len_chars()).collect()
         self.row = flat["row"].to_numpy().astype(np.int64)

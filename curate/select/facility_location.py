@@ -92,7 +92,7 @@ class _Moments:
         sums = self.vectors @ self.total - covered.sum()
         squares = self.squares - 2 * (self.vectors @ (self.vectors.T @ covered)) + covered @ covered
         mine = (sums + np.sqrt(len(bound) * np.maximum(squares, 0))) / 2
-        mine = mine.astype(np.float64) * 1.001 + 1e-3  # above what rounding can do
+        mine = mine.astype(np.float64) * 1.001 + 1e-6 * len(bound)  # above what rounding can do
         self.useful = float((mine < bound).mean()) > 0.05
         np.minimum(bound, mine, out=bound)
 

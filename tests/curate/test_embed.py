@@ -9,7 +9,7 @@ import pytest
 from curate.embed import hashing, sentence
 from curate.errors import DataError, MethodError
 
-WORDS = "the quick brown fox jumps over a lazy dog while rain falls on old stones near the sea".split()
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls", "on", "old", "stones", "near", "the", "sea"]
 
 
 def text_of(words: int, salt: int) -> str:
@@ -79,7 +79,7 @@ needs_model = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def texts() -> list[str]:
-    lengths = [1, 2, 3, 5, 9, 14, 14, 15, 20, 30, 30, 47, 62, 100, 130, 254, 300]
+    lengths = [1, 2, 5, 14, 14, 15, 30, 62, 254, 300]
     return ["", *(text_of(words, salt) for salt, words in enumerate(lengths))]
 
 
@@ -90,7 +90,7 @@ def test_a_vector_is_bitwise_the_same_whatever_its_neighbours_and_its_place(text
     assert whole.dtype == np.float32 and whole.shape == (len(texts), 384)
     order = np.random.default_rng(1).permutation(len(texts))
     np.testing.assert_array_equal(sentence.embed([texts[i] for i in order], dtype=dtype), whole[order])
-    for part in (slice(0, 5), slice(9, 10)):
+    for part in (slice(0, 5), slice(7, 8)):
         np.testing.assert_array_equal(sentence.embed(texts[part], dtype=dtype), whole[part])
 
 

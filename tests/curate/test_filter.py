@@ -22,7 +22,10 @@ def test_length_says_how_many_words_there_are_and_how_many_there_should_be():
 
 def test_length_bounds_are_inclusive():
     assert reasons(length, ["a b", "a b c"], min_words=2, max_words=2) == [None, "3 words > 2"]
-    assert reasons(length, ["éé", "ééé"], min_words=None, min_characters=2, max_characters=2) == [None, "3 characters > 2"]
+    assert reasons(length, ["éé", "ééé"], min_words=None, min_characters=2, max_characters=2) == [
+        None,
+        "3 characters > 2",
+    ]
 
 
 def test_a_han_character_is_a_word_and_punctuation_beside_a_word_is_not():
@@ -149,7 +152,9 @@ def test_a_loop_of_words_goes_and_so_do_repeated_passages():
 
 def test_short_texts_are_not_judged_by_their_words():
     assert reasons(repetition, ["no no no no no no no no", "", None]) == [None, None, None]
-    assert reasons(repetition, ["no no no no no no no no"], min_words=5)[0].startswith("1.000 of characters in the top 2-gram")
+    assert reasons(repetition, ["no no no no no no no no"], min_words=5)[0].startswith(
+        "1.000 of characters in the top 2-gram"
+    )
 
 
 def test_one_turns_a_rule_off():
@@ -201,7 +206,9 @@ def test_the_top_ngram_agrees_with_the_definition(words):
         most = max(counts.values(), default=0)
         size = max((sum(map(len, gram)) for gram, count in counts.items() if count == most), default=0)
         share = min(most * size / total, 1.0) if most > 2 else 0.0
-        limits = {"top_2gram": 1.0, "top_3gram": 1.0, "top_4gram": 1.0} | {f"repeated_{m}grams": 1.0 for m in range(5, 11)}
+        limits = {"top_2gram": 1.0, "top_3gram": 1.0, "top_4gram": 1.0} | {
+            f"repeated_{m}grams": 1.0 for m in range(5, 11)
+        }
         (reason,) = reasons(repetition, [" ".join(words)], min_words=1, **(limits | {f"top_{n}gram": 0.5}))
         assert reason == (f"{share:.3f} of characters in the top {n}-gram > 0.5" if share > 0.5 else None)
 

@@ -173,10 +173,11 @@ def test_a_head_that_is_not_ours_to_compute_is_caught(llama, monkeypatch):
         prepare(model)
 
 
-@pytest.mark.parametrize("rows", [0, 1, 127, 128, 129, 300])
+@pytest.mark.parametrize("rows", [0, 1, 31, 33, 127, 128, 129, 300])
 @pytest.mark.parametrize("head", ["plain", "bias", "softcap", "scale"])
 def test_the_chunked_loss_and_its_gradients_are_those_of_torch(rows, head, monkeypatch):
-    monkeypatch.setattr("train.cross_entropy.CHUNK_ELEMENTS", 1)  # so that a chunk is 128 rows
+    monkeypatch.setattr("train.cross_entropy.CHUNK", 11 * 128)
+    monkeypatch.setattr("train.cross_entropy.BLOCK", 1)  # so that a block is 32 rows
     generator = torch.Generator().manual_seed(rows)
 
     def random(*shape: int) -> torch.Tensor:

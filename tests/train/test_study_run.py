@@ -23,10 +23,10 @@ from train.fit import fit
 from train.models import load_model, prepare, save_model
 from train.objectives.response_only import weights
 from train.scoring.perplexity import evaluate
-from train.study import run as module
+from train.study import queue
 from train.study.run import study
 
-WORDS = "time rivers bread clocks verbs planets violins bees maps glass tides salt trains wood north seven".split()
+WORDS = [a + b for a in ("ti", "ri", "bre", "clo") for b in ("me", "vers", "ad", "cks")]
 ARMS = ("random", "longest")
 TRAIN = {"learning_rate": 1e-3, "batch": {"examples": 2}, "epochs": 1.0, "max_length": 96, "dtype": "float32"}
 
@@ -111,12 +111,15 @@ def test_it_leaves_a_tidy_table_of_every_arm_budget_draw_and_item(done):
     assert table.num_rows == 2 * 2 * 2 * 10
     assert table["value"].to_numpy() == pytest.approx(table["bits"].to_numpy() / table["bytes"].to_numpy())
     held_out = rows(12, 100)
-    size = {i: len(m[1]["content"]) for i, m in zip(held_out["id"].to_pylist(), held_out["messages"].to_pylist(), strict=True)}
+    size = {
+        i: len(m[1]["content"])
+        for i, m in zip(held_out["id"].to_pylist(), held_out["messages"].to_pylist(), strict=True)
+    }
     assert all(size[item] == n for item, n in zip(table["item"].to_pylist(), table["bytes"].to_pylist(), strict=True))
 
 
 def test_its_facts_hold_headline_table_and_design(done):
-    folder, facts = done
+    facts = done[1]
     assert facts["headline"].endswith(".")
     assert {(row["arm"], row["budget"]) for row in facts["table"]} == {(arm, n) for arm in ARMS for n in (4, 8)}
     given = {(row["arm"], row["budget"]): row for row in facts["design"]["arms"]}
@@ -124,18 +127,33 @@ def test_its_facts_hold_headline_table_and_design(done):
     assert given["random", 8]["epochs"] == 6.0
     assert given["longest", 4]["response_bytes"] > given["random", 4]["response_bytes"]
     assert 0 <= given["longest", 8]["overlap"] <= 1
-    assert facts["design"]["base"]["parameters"] == sum(p.numel() for p in load_model(facts["design"]["train"]["model"])[0].parameters())
+    assert facts["design"]["base"]["parameters"] == sum(
+        p.numel() for p in load_model(facts["design"]["train"]["model"])[0].parameters()
+    )
 
 
 def test_a_run_is_what_the_trainer_does_alone(done, base):
     folder, _ = done
-    run = next(r for r in pq.read_table(folder / "runs.parquet").to_pylist() if (r["arm"], r["budget"], r["draw"]) == ("longest", 8, 1))
+    run = next(
+        r
+        for r in pq.read_table(folder / "runs.parquet").to_pylist()
+        if (r["arm"], r["budget"], r["draw"]) == ("longest", 8, 1)
+    )
     model, tokenizer = load_model(base)
     encoder = Encoder(tokenizer, max_length=96)
     pool = {row["id"]: row["messages"] for row in rows(30, 0).to_pylist()}
     picked = pq.read_table(folder / "subsets/longest/1.parquet")["id"].to_pylist()
     documents, _ = encoder.encode_all([(i, pool[i]) for i in picked])
-    fit(model, documents, weights=weights, steps=24, examples=2, learning_rate=1e-3, dtype="float32", seed=run["run_seed"])
+    fit(
+        model,
+        documents,
+        weights=weights,
+        steps=24,
+        examples=2,
+        learning_rate=1e-3,
+        dtype="float32",
+        seed=run["run_seed"],
+    )
     table = pq.read_table(folder / "results.parquet").to_pylist()
     found = [row for row in table if (row["arm"], row["budget"], row["draw"]) == ("longest", 8, 1)]
     held_out = {row["id"]: row["messages"] for row in rows(12, 100).to_pylist()}
@@ -153,7 +171,7 @@ def test_arms_of_one_draw_share_its_seed_and_draws_do_not(done):
 def test_a_second_time_nothing_is_trained_and_the_bytes_are_the_same(copied, base, monkeypatch):
     folder, inputs = copied
     before = outputs(folder)
-    monkeypatch.setattr(module.Worker, "train", lambda self, run: pytest.fail(f"trained {run}"))
+    monkeypatch.setattr(queue.Worker, "train", lambda self, run: pytest.fail(f"trained {run}"))
     measure(folder, base, **inputs)
     assert outputs(folder) == before
 
@@ -169,10 +187,10 @@ def test_a_lost_run_alone_is_trained_again_to_the_same_bytes(copied, base, monke
     assert outputs(folder) == before
 
 
-def watch(monkeypatch: pytest.MonkeyPatch) -> list[module.Run]:
-    trained: list[module.Run] = []
-    original = module.Worker.train
-    monkeypatch.setattr(module.Worker, "train", lambda self, run: (trained.append(run), original(self, run))[1])
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[queue.Run]:
+    trained: list[queue.Run] = []
+    original = queue.Worker.train
+    monkeypatch.setattr(queue.Worker, "train", lambda self, run: (trained.append(run), original(self, run))[1])
     return trained
 
 
@@ -192,7 +210,9 @@ def test_an_option_of_the_trainer_trains_all_again(copied, base, monkeypatch):
 
 def test_arms_that_picked_the_same_rows_are_trained_once(base, tmp_path, monkeypatch):
     trained = watch(monkeypatch)
-    facts = measure(tmp_path, base, **prepare_folder(tmp_path, ("random", "copy of random"), draws=1), draws=1, budgets=[4])
+    facts = measure(
+        tmp_path, base, **prepare_folder(tmp_path, ("random", "copy of random"), draws=1), draws=1, budgets=[4]
+    )
     assert len(trained) == 2  # one, and the untuned model
     assert facts["table"][1]["difference"] == 0.0
 

@@ -33,12 +33,15 @@ MARKS = "osD^vPX"
 
 def write_report(folder: Path, analysis: Analysis, design: dict[str, Any]) -> None:
     """report.html and plot.png (the curves, on white) in ``folder``. The same results give the same bytes."""
-    write_text(folder / "report.html", report(analysis, design))
-    write_bytes(folder / "plot.png", picture(analysis))
+    with mpl.rc_context():
+        mpl.rcdefaults()  # whatever the user's own settings are
+        mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tamis"})
+        page, png = _page(analysis, design), _png(_curves(analysis))
+    write_text(folder / "report.html", page)
+    write_bytes(folder / "plot.png", png)
 
 
-def report(analysis: Analysis, design: dict[str, Any]) -> str:
-    """The page as HTML."""
+def _page(analysis: Analysis, design: dict[str, Any]) -> str:
     sections = [
         Section("Result", _figure(_curves(analysis), _curve_caption(analysis)) + _sentences(analysis)),
         Section("What one example is worth", _worth(analysis)),
@@ -54,12 +57,10 @@ def report(analysis: Analysis, design: dict[str, Any]) -> str:
     return render_page(f"{design['name']}: what an example is worth", lead=_lead(analysis), sections=sections)
 
 
-def picture(analysis: Analysis) -> bytes:
-    """The curves as a PNG on white, 1,800 pixels wide, for a README."""
+def _png(figure: Figure) -> bytes:
+    """On white, 1,440 pixels wide, for a README."""
     out = io.BytesIO()
-    with mpl.rc_context():
-        figure = _curves(analysis)
-        figure.savefig(out, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    figure.savefig(out, format="png", dpi=200, facecolor="white", metadata={"Software": None})
     return out.getvalue()
 
 
@@ -88,7 +89,9 @@ def _every_cell(analysis: Analysis) -> str:
     rows = []
     for (arm, budget), level in analysis.levels.items():
         c, w = compared.get((arm, budget)), worths.get((arm, budget))
-        difference = (_signed(c.difference), f"{c.p_holm:.3f}", c.verdict) if c else (None, None, None)
+        difference = (
+            (_signed(c.difference), _p(c.p_holm), c.verdict.replace(" ", "\u00a0")) if c else (None, None, None)
+        )
         rows.append([arm, f"{budget:,}", _level(level), *difference, str(w) if w else None])
     header = ["arm", "examples", "bits per byte", f"less {analysis.reference}", "p", "verdict", "worth m"]
     k = len(analysis.comparisons)
@@ -110,12 +113,23 @@ def _by_task(analysis: Analysis) -> str:
             rows.append([task, n, *(_signed(found[arm, budget]) if (arm, budget) in found else None for arm in arms)])
         caption = f"At {budget:,} examples: each arm less {analysis.reference}, bits per byte, 95 % intervals."
         parts.append(table(["task", "items", *arms], rows, caption))
-    note = "These intervals are not corrected for their number: they show where to look, and claim nothing by themselves."
+    note = (
+        "These intervals are not corrected for their number: they show where to look, and claim nothing by themselves."
+    )
     return "".join(parts) + paragraph(note)
 
 
 def _given(analysis: Analysis, design: dict[str, Any]) -> str:
-    header = ["arm", "examples", "steps", "epochs", "tokens", "tokens learnt from", "bytes a response", "rows two draws share"]
+    header = [
+        "arm",
+        "examples",
+        "steps",
+        "epochs",
+        "tokens",
+        "tokens learnt from",
+        "bytes a response",
+        "rows two draws share",
+    ]
     rows = [
         [
             row["arm"],
@@ -131,39 +145,41 @@ def _given(analysis: Analysis, design: dict[str, Any]) -> str:
     ]
     caption = (
         "Means over draws. Arms are equal in examples and steps, not in tokens: an arm of longer responses learns from more "
-        "text, and scores may follow the length of a response as much as its choice."
+        "text, and scores may follow the length of a response as much as its choice. Rows shared: by two draws of the arm."
     )
     base, train = design["base"], design["train"]
     method = (
         f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
         f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "
         f"{train['learning_rate']:g}, {train['examples']} examples a step. Draw: a hash-drawn 80 % of the pool, the "
-        f"same for every arm, with its own seed and order. Scored on {design['items']:,} of {design['holdout']:,} held-out rows."
+        f"same for every arm, with its own seed and order. Scored on {design['items']:,} of {design['holdout']:,} held-out rows. "
+        f"Cut at {train['max_length']:,} tokens: {design['truncated']['rows']:,} of the rows that any arm picked, "
+        f"{design['truncated']['items']:,} of those held out."
     )
     return table(header, rows, caption) + paragraph(method)
 
 
 def _uncertainty(analysis: Analysis) -> str:
+    many_seeds = len(analysis.results.seeds) > 1
     rows = []
     for c in analysis.comparisons:
-        d = c.difference
-        total = max(float(d.variance_draws + d.variance_items), 1e-30)
-        own = analysis.spread(c.arm, c.budget)
-        rows.append(
-            [
-                c.arm,
-                f"{c.budget:,}",
-                *(_or_dash(x) for x in (own.arm, own.paired, own.seeds)),
-                f"{d.standard_error:.4f}",
-                f"{100 * d.variance_draws / total:.0f} %" if analysis.covers != "items" else "–",
-                f"{100 * d.variance_items / total:.0f} %",
-            ]
+        d, spread = c.difference, analysis.spread(c.arm, c.budget)
+        from_draws = d.variance_draws / max(float(d.variance_draws + d.variance_items), 1e-30)
+        shares = (
+            ("–", "100 %")
+            if analysis.covers == "items"
+            else (f"{100 * from_draws:.0f} %", f"{100 - 100 * from_draws:.0f} %")
         )
-    header = ["arm", "examples", "sd, draws", "sd, paired", "sd, seeds", "standard error", "from draws", "from items"]
+        deviations = [spread.arm, spread.paired, *([spread.seeds] if many_seeds else [])]
+        shown = ["–" if x is None else f"{x:.4f}" for x in deviations]
+        rows.append([c.arm, f"{c.budget:,}", *shown, f"{d.standard_error:.4f}", *shares])
+    names = ["sd, draws", "sd, paired", *(["sd, seeds"] if many_seeds else [])]
+    header = ["arm", "examples", *names, "standard error", "from draws", "from items"]
     caption = (
         "In bits per byte. sd, draws: of the arm's score from draw to draw; sd, paired: of its difference from "
-        f"{analysis.reference} on the same draw; sd, seeds: of the paired difference within a draw (with several seeds). The "
-        "last columns part the squared standard error: more draws shrink the one, more items the other."
+        f"{analysis.reference} on the same draw"
+        + ("; sd, seeds: of that difference from seed to seed within a draw" if many_seeds else "")
+        + ". The last columns part the squared standard error: more draws shrink the one, more items the other."
     )
     return table(header, rows, caption)
 
@@ -196,7 +212,9 @@ def _again(design: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(design["versions"].items()))
     return (
         paragraph("The recipe beside the work holds every option; the numbers here come from results.parquet.")
-        + preformatted("tamis study RECIPE              # trains what is missing, then this page\ntamis analyse results.parquet   # the statistics alone")
+        + preformatted(
+            "tamis study RECIPE              # trains what is missing, then this page\ntamis analyse results.parquet   # the statistics alone"
+        )
         + paragraph(f"Seed {design['seed']}. With {versions}.")
     )
 
@@ -206,11 +224,12 @@ def _level(e: Estimate) -> str:
 
 
 def _signed(e: Estimate) -> str:
-    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" if np.isfinite(e.low) else f"{e.value:+.3f}"
+    text = f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" if np.isfinite(e.low) else f"{e.value:+.3f}"
+    return text.replace("-", "−")
 
 
-def _or_dash(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+def _p(p: float) -> str:
+    return "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _count(n: int, noun: str) -> str:
@@ -241,15 +260,23 @@ def _worth(analysis: Analysis) -> str:
             f"budgets at which {analysis.reference} was measured{'' if bounded else '; here every one does'}. "
         )
     caption += f"Lines are 95 % intervals over {analysis.covers}, not corrected for their number."
-    said = "" if analysis.worths else paragraph("With a single budget the reference has no curve, and so no worth is told.")
+    said = (
+        ""
+        if analysis.worths
+        else paragraph("With a single budget the reference has no curve, and so no worth is told.")
+    )
     return _figure(_forest(analysis), caption) + said
 
 
 def _curve_caption(analysis: Analysis) -> str:
-    band = "bands are 95 % intervals over draws, for these items" if analysis.covers != "items" else "there are too few draws for bands"
+    caption = (
+        "Bits per byte of held-out responses after training on so many examples: lower is better. Dots are single draws"
+    )
+    if analysis.covers == "items":
+        return f"{caption}; there are too few of them for bands."
     return (
-        f"Bits per byte of held-out responses after training on so many examples: lower is better. Dots are single draws; {band}. "
-        "Arms are compared on the same draws, so bands may overlap where the differences below do not."
+        f"{caption}; bands are 95 % intervals over draws, for these items. Arms are compared on the same draws, so bands may "
+        "overlap where the differences below do not."
     )
 
 
@@ -292,7 +319,9 @@ def _name_ends(axes: Axes, ends: list[tuple[str, str, int, float]], budgets: lis
     at, left = budgets[-1] * math.exp(span * 0.07), budgets[0] * math.exp(-span * 0.04)
     for (arm, colour, budget, value), place in zip(ordered, places, strict=True):
         axes.plot([budget, at], [value, place], color=colour, linewidth=0.6, alpha=0.7)
-        axes.text(at * math.exp(span * 0.012), place, _plain(arm), color=colour, va="center", fontsize=9, fontweight="bold")
+        axes.text(
+            at * math.exp(span * 0.012), place, _plain(arm), color=colour, va="center", fontsize=9, fontweight="bold"
+        )
     axes.set_xlim(left, budgets[-1] * math.exp(span * 0.36))
 
 
@@ -329,6 +358,7 @@ def _forest(analysis: Analysis) -> Figure:
     panels[0].set_xlabel(f"bits per byte less {_plain(analysis.reference)}", color=QUIET[0])
     if worths:
         _scale_worth(panels[1], analysis.worths)
+        panels[1].set_xlabel(f"one example's worth in {_plain(analysis.reference)} ones", color=QUIET[0])
     for y, row in enumerate(rows):
         if isinstance(row, int):
             continue
@@ -355,7 +385,6 @@ def _scale_worth(axes: Axes, worths: list[Worth]) -> None:
     axes.set_xticks(ticks, [f"{t:g}" if t >= 1 else f"1/{1 / t:g}" for t in ticks])
     axes.set_xticks([], minor=True)
     axes.axvline(1, color=QUIET[0], linewidth=1)
-    axes.set_xlabel("worth m, in reference examples", color=QUIET[0])
 
 
 def _worth_line(axes: Axes, y: int, w: Worth, mark: str, look: dict[str, Any]) -> None:
@@ -392,8 +421,7 @@ def _plain(name: str) -> str:
 def _figure(figure: Figure, caption: str) -> str:
     """The figure as inline SVG whose colours are variables, one set for light paper and one for dark."""
     out = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tamis"}):
-        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = out.getvalue()[out.getvalue().index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)

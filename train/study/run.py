@@ -11,24 +11,15 @@ What it finds in FOLDER: subsets/<arm>/<draw>.parquet (id, rank), each nested by
     analysis.json  report.html  plot.png
 
 Runs are paired: on one draw, all arms share the pool, the seed (hashed from the draw and the seed's number), the order keys
-and the items. A run uses one thread and stands in a process of its own kind, so its bytes do not depend on `workers`, and
-two cores train two runs at once. Training several in one program could not be worth it: of the 160 ms of a step of 3,000
-tokens on one core, 13 ms do not depend on the tokens, which is all that runs could share.
+and the items. A run's key is made of all that decides its result, so a stopped study goes on where it was, and a new arm,
+budget or draw trains its own runs only.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import inspect
 import itertools
-import multiprocessing
-import os
-import signal
-import threading
-import time
-from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -43,36 +34,17 @@ import transformers
 
 from curate.draws import draw as hashed
 from curate.draws import shuffled
-from curate.errors import ContractError, DataError, RequestError, TrainingError
+from curate.errors import ContractError, DataError, RequestError
 from curate.files import digest, read_json, sha256, whole, write_json
-from curate.progress import bar
 from train.encode import Encoded, Encoder
-from train.fit import FitReport, fit, minimum_steps
-from train.heap import keep_freed_memory
+from train.fit import minimum_steps
 from train.models import load_model
 from train.run import _batch, _content_of, _method, _model_path
 from train.run import train as train_alone
-from train.scoring.perplexity import evaluate
 from train.study.analysis import analyse
 from train.study.analysis import facts as summarise
+from train.study.queue import Bench, Run, train_all
 from train.study.report import write_report
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training run. Runs of one key have the same rows, seed and options, and so the same result."""
-
-    arm: str
-    budget: int
-    draw: int
-    seed: int
-    ids: tuple[str, ...]  # in the order of picking; none: the base model as it is
-    run_seed: int
-    steps: int
-    key: str
-
-    def __str__(self) -> str:
-        return f"arm {self.arm}, budget {self.budget}, draw {self.draw}, seed {self.seed}"
 
 
 def study(
@@ -161,7 +133,9 @@ class Rows:
 def settings(train: dict[str, Any]) -> dict[str, Any]:
     """The options of `train.run.train`, its defaults filled in, methods and batch resolved and checked."""
     parameters = inspect.signature(train_alone).parameters.values()
-    defaults = {p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in ("seed", "base_texts")}
+    defaults = {
+        p.name: p.default for p in parameters if p.kind == p.KEYWORD_ONLY and p.name not in ("seed", "base_texts")
+    }
     if unknown := sorted(set(train) - set(defaults)):
         raise RequestError(f"study: train does not take {', '.join(unknown)}; it takes {', '.join(sorted(defaults))}")
     if "model" not in train:
@@ -171,7 +145,10 @@ def settings(train: dict[str, Any]) -> dict[str, Any]:
     loss, objective = _method("objectives", found["objective"])
     examples, pack_tokens = _batch(found.pop("batch"))
     rate = tuner.LEARNING_RATE if found["learning_rate"] is None else found["learning_rate"]
-    methods = {"tuning": {tuner.__name__.rpartition(".")[2]: tuning}, "objective": {loss.__name__.rpartition(".")[2]: objective}}
+    methods = {
+        "tuning": {tuner.__name__.rpartition(".")[2]: tuning},
+        "objective": {loss.__name__.rpartition(".")[2]: objective},
+    }
     return {**found, **methods, "learning_rate": rate, "examples": examples, "pack_tokens": pack_tokens}
 
 
@@ -180,7 +157,9 @@ def read_rows(path: Path, encoder: Encoder, *, at_most: int | None = None, seed:
     table = pq.read_table(path)
     missing = [column for column in ("id", "messages") if column not in table.column_names]
     if missing:
-        raise ContractError(f"{path}: the column(s) {', '.join(missing)} are missing; a study reads id, messages and task")
+        raise ContractError(
+            f"{path}: the column(s) {', '.join(missing)} are missing; a study reads id, messages and task"
+        )
     ids = table["id"].to_pylist()
     order = sorted(range(len(ids)), key=lambda i: ids[i])
     if at_most is not None and at_most < len(ids):
@@ -211,7 +190,14 @@ def read_subset(folder: Path, arm: str, draw: int, rows: int, known: set[str]) -
 
 
 def plan(
-    folder: Path, rows: Rows, ladder: dict[str, list[int]], draws: int, seeds: int, train: dict[str, Any], seed: int, shared: str
+    folder: Path,
+    rows: Rows,
+    ladder: dict[str, list[int]],
+    draws: int,
+    seeds: int,
+    train: dict[str, Any],
+    seed: int,
+    shared: str,
 ) -> list[Run]:
     """Every run of the study, its key made of all that decides its result; first the base model as it is."""
     known = {document.id for document in rows.documents}  # a row without a response has no document
@@ -234,151 +220,17 @@ def plan(
 def _code() -> dict[str, str]:
     """The trainer's own source and the versions that its results depend on, as they are when first asked for."""
     top = Path(__file__).resolve().parent.parent
-    files = [p for folder in (top, top / "objectives", top / "tuning", top / "scoring", top / "study") for p in folder.glob("*.py")]
+    files = [
+        p
+        for folder in (top, top / "objectives", top / "tuning", top / "scoring", top / "study")
+        for p in folder.glob("*.py")
+    ]
     source = digest({str(p.relative_to(top)): sha256(p) for p in files if p.stem not in ("analysis", "report")})
     return {"source": source, **_versions()}
 
 
 def _versions() -> dict[str, str]:
     return {package.__name__: package.__version__ for package in (torch, transformers, peft)}
-
-
-# --- training --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Bench:
-    """All that a process needs to train any run of the study."""
-
-    base: str
-    documents: list[Encoded]
-    items: list[Encoded]
-    train: dict[str, Any]
-    folder: Path  # of the runs
-
-
-class Worker:
-    """One process's base model and documents. `count` is told of every step."""
-
-    def __init__(self, bench: Bench, count: Callable[[int], None]):
-        torch.set_num_threads(1)  # so that the bytes do not depend on the number of cores
-        keep_freed_memory()
-        self.bench, self.count = bench, count
-        self.model, _ = load_model(bench.base)
-        self.documents = {document.id: document for document in bench.documents}
-
-    def train(self, run: Run) -> None:
-        """Trains and scores one run, and leaves runs/<key>.parquet and, last, .json."""
-        model = copy.deepcopy(self.model)
-        facts: dict[str, Any] = {"examples": len(run.ids), "seed": run.run_seed}
-        began = time.perf_counter()
-        if run.ids:
-            documents = [self.documents[i] for i in run.ids]
-            try:
-                model, report = tuned(model, documents, self.bench.train, run.steps, run.run_seed, self.count)
-            except TrainingError as error:
-                raise TrainingError(f"study, {run}: {error}") from error
-            losses = {"first_loss": report.losses[0], "last_loss": report.losses[-1]}
-            facts |= {"steps": report.steps, "tokens": report.tokens, "targets": report.targets, "dtype": report.dtype, **losses}
-            facts["response_bytes"] = sum(d.response_bytes for d in documents) / len(documents)
-        scores = evaluate(model, self.bench.items, dtype=self.bench.train["dtype"])
-        table = {"item": [d.id for d in self.bench.items], "bits": scores.bits, "bytes": scores.bytes, "tokens": scores.tokens}
-        with whole(self.bench.folder / f"{run.key}.parquet") as temporary:
-            pq.write_table(pa.table(table), temporary)
-        facts |= {"parameters": sum(p.numel() for p in model.parameters()), "seconds": time.perf_counter() - began}
-        write_json(self.bench.folder / f"{run.key}.json", facts)
-
-
-def tuned(
-    model: Any, documents: list[Encoded], train: dict[str, Any], steps: int, seed: int, count: Callable[[int], None]
-) -> tuple[Any, FitReport]:
-    """The model after one run of the trainer, as `train.run.train` would tune it, without files."""
-    tuner, tuning = _method("tuning", train["tuning"])
-    loss, objective = _method("objectives", train["objective"])
-    model = tuner.tune(model, seed=seed, **tuning)
-    same = ("examples", "learning_rate", "schedule", "warmup", "weight_decay", "dtype", "pack_tokens")
-    report = fit(
-        model,
-        documents,
-        weights=functools.partial(loss.weights, **objective),
-        steps=steps,
-        seed=seed,
-        on_step=lambda step, state: count(1),
-        **{name: train[name] for name in same},
-    )
-    return model, report
-
-
-def train_all(runs: list[Run], bench: Bench, workers: int) -> None:
-    """Trains the runs that are not there yet, the longest first, in `workers` processes of one thread each.
-
-    Every run is written as it ends, so a study that is stopped goes on with the next.
-    """
-    todo = {run.key: run for run in sorted(runs, key=lambda run: -run.steps) if not _is_done(bench, run)}
-    if not todo:
-        return
-    bench.folder.mkdir(parents=True, exist_ok=True)
-    total = sum(run.steps for run in todo.values())
-    workers = 1 if torch.cuda.is_available() else min(workers, len(todo))
-    with bar(total, f"study: {len(todo)} training runs, steps") as advance:
-        if workers == 1:
-            threads = torch.get_num_threads()
-            try:
-                worker = Worker(bench, advance)
-                for run in todo.values():
-                    worker.train(run)
-            finally:
-                torch.set_num_threads(threads)
-        else:
-            _train_in_processes(list(todo.values()), bench, workers, advance)
-
-
-def _is_done(bench: Bench, run: Run) -> bool:
-    return (bench.folder / f"{run.key}.json").is_file()
-
-
-_worker: Worker | None = None  # of a worker process
-
-
-def _train_in_processes(runs: list[Run], bench: Bench, workers: int, advance: Callable[[int], None]) -> None:
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's thread pools in a broken state
-    steps, stop = context.Value("q", 0), context.Event()
-    shown = 0
-    with ProcessPoolExecutor(workers, context, _start_worker, (bench, steps, stop)) as pool:
-        try:
-            waiting = {pool.submit(_train_here, run) for run in runs}
-            while waiting:
-                done, waiting = wait(waiting, timeout=0.5, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-                advance(steps.value - shown)
-                shown = steps.value
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _start_worker(bench: Bench, steps: Any, stop: Any) -> None:
-    """Runs once in every worker process."""
-    global _worker
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback of its own
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=lambda: (parent.join(), os._exit(1)), daemon=True).start()  # it does not outlive a killed parent
-
-    def count(n: int) -> None:
-        if stop.is_set():  # another run failed
-            os._exit(1)
-        with steps.get_lock():
-            steps.value += n
-
-    _worker = Worker(bench, count)
-
-
-def _train_here(run: Run) -> None:
-    assert _worker is not None
-    _worker.train(run)
 
 
 # --- what comes out --------------------------------------------------------------------------------------------------
@@ -418,5 +270,26 @@ def arms_given(folder: Path, runs: list[Run], train: dict[str, Any]) -> list[dic
         picked = [set(ids) for ids in {run.draw: run.ids for run in group}.values()]
         shared = [len(a & b) / budget for a, b in itertools.combinations(picked, 2)]
         overlap = float(np.mean(shared)) if shared else None
-        given.append({"arm": arm, "budget": budget, "examples": budget, "steps": steps, "epochs": epochs, **mean, "overlap": overlap})
+        given.append(
+            {
+                "arm": arm,
+                "budget": budget,
+                "examples": budget,
+                "steps": steps,
+                "epochs": epochs,
+                **mean,
+                "overlap": overlap,
+            }
+        )
     return given
+
+
+def trainable(
+    rows_path: Path, *, train: dict[str, Any], base_texts: list[str] | None = None, seed: int = 0
+) -> set[str]:
+    """The ids of the rows that have a response within ``max_length`` tokens. An arm's budget counts examples that train,
+    so its subsets are drawn from these. Cost: tokenising the rows once."""
+    train = settings(train)
+    _, tokenizer = load_model(_model_path(train["model"], base_texts, seed), device="cpu")
+    encoder = Encoder(tokenizer, train["chat"], max_length=train["max_length"], over_length=train["over_length"])
+    return {document.id for document in read_rows(rows_path, encoder).documents}
