@@ -29,15 +29,17 @@ clean:
 
 # A stamp file a step, so that a second call costs nothing; torch goes first because its CPU build is found by exact version.
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[all]'
+	@echo 'installing from constraints.txt, a few minutes the first time'
+	$(BIN)/pip install -qq -c constraints.txt torch
+	$(BIN)/pip install -qq -c constraints.txt -e '.[all]'
 	@touch $@
 
 .venv/.installed-test: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[test]'
+	@echo 'installing from constraints.txt, a few minutes the first time'
+	$(BIN)/pip install -qq -c constraints.txt torch
+	$(BIN)/pip install -qq -c constraints.txt -e '.[test]'
 	@touch .venv/.installed $@
 
 .venv/.installed-bench: .venv/.installed-test
-	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/pip install -qq -c constraints.txt -e '.[bench]'
 	@touch $@

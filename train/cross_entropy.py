@@ -3,8 +3,8 @@
 The logits of a pack are the largest thing in a small training step: T × V floats, with their softmax and its gradient
 three times over. Here rows are taken a chunk at a time. One product gives a chunk's logits; block by block, small enough
 for a core's cache, they become losses and are overwritten with their gradient; two more products take that to the hidden
-states and to the head. So memory is one chunk, and the backward pass only scales what the forward pass left.
-(``log_softmax`` on a CPU took 8 times as long as the exponentials in it, which is why the steps are written out.)
+states and to the head. So memory is one chunk, and the backward pass only scales what the forward pass left. The steps of
+the softmax are written out because torch's ``log_softmax`` on a CPU takes several times as long as the exponentials in it.
 """
 
 from __future__ import annotations

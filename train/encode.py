@@ -23,12 +23,16 @@ from transformers import PreTrainedTokenizerBase
 from curate.columns import CONTENT, ROLE
 from curate.errors import TrainingError
 from curate.paths import library
+from curate.progress import track
 
 TEMPLATE, SYSTEM, INSTRUCTION, RESPONSE, END_OF_TURN = (np.uint8(i) for i in range(5))
 _ROLE_OF = {"system": SYSTEM, "user": INSTRUCTION, "assistant": RESPONSE}
 
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: never part of text that is exchanged
 _MARKED = re.compile(f"{_OPEN}([0-9]+){_OPEN}(.*?){_CLOSE}", re.DOTALL)
+
+
+_BATCH = 1000  # rows that are tokenised together
 
 
 @dataclass(frozen=True)
@@ -98,8 +102,9 @@ class Encoder:
         within max_length)..
         """
         counts = {"documents": 0, "tokens": 0, "truncated": 0, "dropped": 0, "without_response": 0}
-        kept = []
-        for whole in self._documents(list(rows)):
+        kept, rows = [], list(rows)
+        batches = [rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH)]
+        for whole in (document for batch in track(batches, "encode") for document in self._documents(batch)):
             document = self._fit(whole)
             if document is None:
                 counts["dropped"] += 1

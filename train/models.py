@@ -7,6 +7,7 @@ architecture that cannot be packed is refused with a sentence, not trained wrong
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from train.cross_entropy import Head
 
 if TYPE_CHECKING:
     from train.batches import Pack
+
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order from run to run
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _READY = "_tamis_ready"
@@ -123,8 +126,7 @@ def compute_dtype(choice: Literal["auto", "float32", "bfloat16"], device: torch.
     """What the large products run in; weights, gradients and moments stay float32 either way.
 
     "auto": bfloat16 on a GPU that has it and on a CPU with units for it (amx_bf16 or avx512_bf16), else float32. Told by
-    the processor's flags, never by timing. On a CPU with AMX a training step of a 0.9 M Llama takes less than half the
-    time, see benchmarks/trainer.py.
+    the processor's flags, never by timing. It pays more the larger the model; benchmarks/trainer.py prints both.
     """
     if choice == "float32":
         return torch.float32

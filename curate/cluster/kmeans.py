@@ -57,7 +57,7 @@ def _centres(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
     sample = vectors[shuffled(seed, "cluster.kmeans", keys)[: _TRAINING_ROWS * k]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than k: some groups stay empty
-        return KMeans(k, n_init=1, random_state=seed % 2**32).fit(sample).cluster_centers_
+        return KMeans(k, n_init=1, random_state=seed % 2**32).fit(sample).cluster_centers_  # pyright: ignore
 
 
 def _nearest(vectors: np.ndarray, centres: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

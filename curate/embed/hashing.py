@@ -42,8 +42,8 @@ def embed(texts: list[str], *, dim: int = 256) -> np.ndarray:
         raise MethodError(f"embed hashing: dim {dim} should be 1 or more; 256 is usual")
     from sklearn.feature_extraction.text import HashingVectorizer
 
-    vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=dim, norm="l2", dtype=np.float32)
+    vectorizer = HashingVectorizer(analyzer="char_wb", ngram_range=(3, 5), n_features=dim, norm="l2", dtype=np.float32)  # pyright: ignore
     vectors = np.zeros((len(texts), dim), dtype=np.float32)
     for start in track(range(0, len(texts), _SLICE), "hashing"):
-        vectors[start : start + _SLICE] = vectorizer.transform(texts[start : start + _SLICE]).toarray()
+        vectors[start : start + _SLICE] = vectorizer.transform(texts[start : start + _SLICE]).toarray()  # pyright: ignore
     return vectors

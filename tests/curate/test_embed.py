@@ -9,7 +9,26 @@ import pytest
 from curate.embed import hashing, sentence
 from curate.errors import DataError, MethodError
 
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls", "on", "old", "stones", "near", "the", "sea"]
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "while",
+    "rain",
+    "falls",
+    "on",
+    "old",
+    "stones",
+    "near",
+    "the",
+    "sea",
+]
 
 
 def text_of(words: int, salt: int) -> str:

@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from curate.columns import ID, MESSAGES, TASK
-from curate.errors import ContractError, RequestError
+from curate.errors import ContractError, DataError, RequestError
+from curate.progress import track
 from train.batches import packs
 from train.cross_entropy import token_losses
 from train.encode import RESPONSE, Encoded, Encoder
@@ -79,7 +80,10 @@ def table(model: str, rows: Path) -> list[dict[str, Any]]:
     documents, _ = Encoder(tokenizer, max_length=context, over_length="keep").encode_all(
         (row[ID], row[MESSAGES]) for row in read
     )
-    scores = evaluate(loaded, documents)
+    if not documents:
+        raise DataError(f"{rows}: none of its {len(read):,} rows has a response to score")
+    parts = [evaluate(loaded, documents[at : at + 256]) for at in track(range(0, len(documents), 256), "score")]
+    scores = Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("bits", "tokens", "bytes")))
     tasks = {row[ID]: row.get(TASK) for row in read}
     task = np.array([str(tasks[document.id]) for document in documents])
     cut = np.array([document.truncated for document in documents])

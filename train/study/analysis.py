@@ -267,7 +267,7 @@ def read_results(table: pa.Table, *, reference: str = "random") -> Results:
 
 def _codes(column: pa.ChunkedArray, first: str | None = None) -> tuple[list, np.ndarray]:
     """The sorted values of a column (`first` before the others) and each row's index into them."""
-    encoded = pc.dictionary_encode(column.combine_chunks())
+    encoded = pc.dictionary_encode(column.combine_chunks())  # pyright: ignore
     values = encoded.dictionary.to_pylist()
     order = sorted(range(len(values)), key=lambda i: (values[i] != first, values[i]))
     rank = np.empty(len(values), dtype=np.int64)

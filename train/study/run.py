@@ -85,7 +85,7 @@ def study(
     held_out = read_rows(holdout_path, encoder, at_most=items, seed=seed)
     ladder = {arm: sorted({*budgets, *((reference_budgets or []) if arm == reference else [])}) for arm in arms}
     shared = digest([_content_of(base), {**train, "model": None}, held_out.content, _code()])
-    runs = plan(folder, rows, ladder, draws, seeds, train, seed, shared)
+    runs = plan(folder, rows, ladder, draws, seeds, train, seed, shared)  # pyright: ignore
     train_all(runs, Bench(base, rows.documents, held_out.documents, train, folder / "runs"), workers)
 
     untuned, *runs = runs
@@ -96,7 +96,7 @@ def study(
         "base": {
             "model": train["model"],
             "parameters": read_json(folder / "runs" / f"{untuned.key}.json")["parameters"],
-            "bits_per_byte": pc.sum(before["bits"]).as_py() / pc.sum(before["bytes"]).as_py(),
+            "bits_per_byte": pc.sum(before["bits"]).as_py() / pc.sum(before["bytes"]).as_py(),  # pyright: ignore
         },
         "train": {**train, "model": str(train["model"])},
         "arms": arms_given(folder, runs, train),
@@ -243,7 +243,7 @@ def gather(folder: Path, runs: list[Run], task: list[str | None]) -> pa.Table:
         items = pq.read_table(folder / "runs" / f"{run.key}.parquet")
         n = items.num_rows
         which = {"arm": run.arm, "budget": run.budget, "draw": run.draw, "seed": run.seed}
-        value = pc.divide(items["bits"], pc.cast(items["bytes"], pa.float64()))
+        value = pc.divide(items["bits"], pc.cast(items["bytes"], pa.float64()))  # pyright: ignore
         columns = {name: pa.array([value] * n) for name, value in which.items()} | {"item": items["item"], "task": task}
         parts.append(pa.table({**columns, "value": value, "bits": items["bits"], "bytes": items["bytes"]}))
         facts = read_json(folder / "runs" / f"{run.key}.json")
