@@ -9,7 +9,7 @@ import pytest
 from curate.embed import hashing, sentence
 from curate.errors import DataError, MethodError
 
-WORDS = [
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "rain", "falls", "on", "old", "stones", "sea")
     "the",
     "quick",
     "brown",
