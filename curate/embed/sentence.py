@@ -192,7 +192,7 @@ def _prompt(encoder: Any, prompt: str | None, model: str) -> str:
         raise MethodError(
             f"embed sentence: {model} leaves its prompt out of the pooling, which is not supported; set prompt: ''"
         )
-    return prompt
+    return str(prompt)
 
 
 def _folder(model: str, revision: str | None) -> Path:

@@ -336,6 +336,12 @@ def test_the_pictures_take_their_colours_from_the_page(done):
     assert "prefers-color-scheme:dark" in page
 
 
+def test_a_study_of_the_reference_alone_has_a_report_without_comparisons(base, tmp_path):
+    facts = measure(tmp_path, base, **prepare_folder(tmp_path, ("random",), draws=1), draws=1, budgets=[4])
+    assert facts["headline"] == "Only random was measured: there is nothing to compare it with."
+    assert "By task" not in (tmp_path / "report.html").read_text("utf-8")
+
+
 def test_scores_fall_where_the_model_learns(done):
     facts = done[1]
     assert all(row["bits_per_byte"] < facts["design"]["base"]["bits_per_byte"] for row in facts["table"])

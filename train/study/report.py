@@ -29,6 +29,13 @@ LIGHT = ("#5d646e", "#0072b2", "#d55e00", "#009e73", "#b4548c", "#a07700", "#3d9
 DARK = ("#a9b0ba", "#5fb0ee", "#f28b45", "#34c79d", "#e59cc6", "#e3c04b", "#9bd6fb")
 INK, QUIET, LINE = ("#22252b", "#dcdcd6"), ("#646a73", "#989ea7"), ("#d9d6ce", "#3a3f47")
 MARKS = "osD^vPX"
+_ABOVE_RIGHT: dict[str, Any] = {
+    "xytext": (0, 3),
+    "textcoords": "offset points",
+    "ha": "right",
+    "fontsize": 8,
+    "color": QUIET[0],
+}
 
 
 def write_report(folder: Path, analysis: Analysis, design: dict[str, Any]) -> None:
@@ -36,24 +43,25 @@ def write_report(folder: Path, analysis: Analysis, design: dict[str, Any]) -> No
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the user's own settings are
         mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tamis"})
-        page, png = _page(analysis, design), _png(_curves(analysis))
+        page, png = _page(analysis, design), _png(_curves(analysis, design["base"]["bits_per_byte"]))
     write_text(folder / "report.html", page)
     write_bytes(folder / "plot.png", png)
 
 
 def _page(analysis: Analysis, design: dict[str, Any]) -> str:
-    sections = [
-        Section("Result", _figure(_curves(analysis), _curve_caption(analysis)) + _sentences(analysis)),
-        Section("What one example is worth", _worth(analysis)),
-        Section("Every arm at every budget", _every_cell(analysis)),
-        Section("By task", _by_task(analysis)),
-        Section("What each run was given", _given(analysis, design)),
-        Section("Where the uncertainty comes from", _uncertainty(analysis)),
-        Section("How the intervals are made", paragraph(_method(analysis))),
-        Section("Run it again", _again(design)),
-    ]
-    if not analysis.comparisons:
-        sections = [s for s in sections if s.title not in ("What one example is worth", "By task")]
+    untuned = design["base"]["bits_per_byte"]
+    curves = _figure(_curves(analysis, untuned), _curve_caption(analysis, untuned))
+    sections = [Section("Result", curves + _sentences(analysis))]
+    if analysis.comparisons:
+        sections.append(Section("What one example is worth", _worth(analysis)))
+    sections.append(Section("Every arm at every budget", _every_cell(analysis)))
+    if analysis.comparisons:
+        sections.append(Section("By task", _by_task(analysis)))
+    sections.append(Section("What each run was given", _given(analysis, design)))
+    if analysis.comparisons:
+        sections.append(Section("Where the uncertainty comes from", _uncertainty(analysis)))
+    sections.append(Section("How the intervals are made", paragraph(_method(analysis))))
+    sections.append(Section("Run it again", _again(design)))
     return render_page(f"{design['name']}: what an example is worth", lead=_lead(analysis), sections=sections)
 
 
@@ -268,9 +276,10 @@ def _worth(analysis: Analysis) -> str:
     return _figure(_forest(analysis), caption) + said
 
 
-def _curve_caption(analysis: Analysis) -> str:
+def _curve_caption(analysis: Analysis, untuned: float) -> str:
     caption = (
-        "Bits per byte of held-out responses after training on so many examples: lower is better. Dots are single draws"
+        "Bits per byte of held-out responses after training on so many examples: lower is better. Before any training the "
+        f"base stands at {untuned:.3f}. Dots are single draws"
     )
     if analysis.covers == "items":
         return f"{caption}; there are too few of them for bands."
@@ -280,8 +289,8 @@ def _curve_caption(analysis: Analysis) -> str:
     )
 
 
-def _curves(analysis: Analysis) -> Figure:
-    """Score against budget, one line an arm, its name beside its end."""
+def _curves(analysis: Analysis, untuned: float) -> Figure:
+    """Score against budget, one line an arm, its name beside its end; the base's own score where it is not far off."""
     results = analysis.results
     figure, axes = _axes(7.2, 4.1)
     scores = dict(zip(results.cells, results.scores(), strict=True))
@@ -299,6 +308,10 @@ def _curves(analysis: Analysis) -> Figure:
         axes.plot(budgets, mean, color=colour, linewidth=1.8, marker=MARKS[i % len(MARKS)], markersize=5, zorder=3)
         ends.append((arm, colour, budgets[-1], mean[-1]))
     every = sorted({budget for _, budget in results.cells})
+    low, high = axes.get_ylim()
+    if low - (high - low) / 2 <= untuned <= high + (high - low) / 2:
+        axes.axhline(untuned, color=QUIET[0], linewidth=1, linestyle=(0, (4, 3)))
+        axes.annotate("before training", (1, untuned), xycoords=axes.get_yaxis_transform(), **_ABOVE_RIGHT)
     axes.set_xscale("log")
     axes.set_xticks(every, [f"{budget:,}" for budget in every])
     axes.set_xticks([], minor=True)
