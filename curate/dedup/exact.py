@@ -2,7 +2,7 @@
 
 When to use: always, and first: pools overlap, and the same row in two sources is one row. For texts that differ by a word,
 add ``minhash`` after it.
-Cost: a few seconds for a million rows; memory 16 bytes a row, since only hashes are kept.
+Cost: about ten seconds for a million rows; memory 16 bytes a row, since only hashes are kept.
 
     - dedup: exact
 

@@ -1,7 +1,7 @@
 """Drop texts that are too short or too long, in words or in characters.
 
 When to use: first, with bounds wide enough that only accidents fall out (an empty answer, a pasted book).
-Cost: about 100 MB of text a second on one core.
+Cost: about 150 MB of text a second on one core.
 
     - filter: {length: {min_words: 3, max_characters: 20_000}}
 """

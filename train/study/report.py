@@ -29,13 +29,6 @@ LIGHT = ("#5d646e", "#0072b2", "#d55e00", "#009e73", "#b4548c", "#a07700", "#3d9
 DARK = ("#a9b0ba", "#5fb0ee", "#f28b45", "#34c79d", "#e59cc6", "#e3c04b", "#9bd6fb")
 INK, QUIET, LINE = ("#22252b", "#dcdcd6"), ("#646a73", "#989ea7"), ("#d9d6ce", "#3a3f47")
 MARKS = "osD^vPX"
-_ABOVE_RIGHT: dict[str, Any] = {
-    "xytext": (0, 3),
-    "textcoords": "offset points",
-    "ha": "right",
-    "fontsize": 8,
-    "color": QUIET[0],
-}
 
 
 def write_report(folder: Path, analysis: Analysis, design: dict[str, Any]) -> None:
@@ -136,7 +129,7 @@ def _given(analysis: Analysis, design: dict[str, Any]) -> str:
         "tokens",
         "tokens learnt from",
         "bytes a response",
-        "rows two draws share",
+        "rows shared",
     ]
     rows = [
         [
@@ -311,7 +304,15 @@ def _curves(analysis: Analysis, untuned: float) -> Figure:
     low, high = axes.get_ylim()
     if low - (high - low) / 2 <= untuned <= high + (high - low) / 2:
         axes.axhline(untuned, color=QUIET[0], linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate("before training", (1, untuned), xycoords=axes.get_yaxis_transform(), **_ABOVE_RIGHT)
+        axes.annotate(
+            "before training",
+            (0.01, untuned),
+            xycoords=axes.get_yaxis_transform(),
+            xytext=(0, 3),
+            textcoords="offset points",
+            fontsize=8,
+            color=QUIET[0],
+        )
     axes.set_xscale("log")
     axes.set_xticks(every, [f"{budget:,}" for budget in every])
     axes.set_xticks([], minor=True)
