@@ -31,7 +31,6 @@ _ROLE_OF = {"system": SYSTEM, "user": INSTRUCTION, "assistant": RESPONSE}
 _OPEN, _CLOSE = "\ufdd0", "\ufdd1"  # noncharacters: never part of text that is exchanged
 _MARKED = re.compile(f"{_OPEN}([0-9]+){_OPEN}(.*?){_CLOSE}", re.DOTALL)
 
-
 _BATCH = 1000  # rows that are tokenised together
 
 
@@ -99,7 +98,7 @@ class Encoder:
         """(id, messages) each -> the documents that can be trained on, in order, and counts of what happened.
 
         Counts: documents (kept), tokens, truncated, dropped (over_length "drop"), without_response (nothing of a response
-        within max_length)..
+        within max_length).
         """
         counts = {"documents": 0, "tokens": 0, "truncated": 0, "dropped": 0, "without_response": 0}
         kept, rows = [], list(rows)

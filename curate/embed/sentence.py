@@ -38,7 +38,7 @@ _CONFIGURATION = (
     "modules.json", "config.json", "*/config.json", "sentence_bert_config.json", "config_sentence_transformers.json",
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt",
 )  # fmt: skip
-_TOKENS = 2_048  # of a batch, about: more gains nothing on a CPU, less leaves the processor waiting for the interpreter
+_TOKENS = 1_024  # of a batch, about: more leaves more dummy rows in the last batch of a bucket, less has the interpreter waited for
 
 
 def identity(
@@ -149,11 +149,8 @@ def _batches(lengths: np.ndarray, limit: int) -> Iterator[tuple[np.ndarray, int,
 
 
 def _padded(lengths: np.ndarray, limit: int) -> np.ndarray:
-    """Each length rounded up to a multiple of 16 (to 128), 32 (to 256), 64 (to 512) or 128, and at most ``limit``.
-
-    Multiples of 16 are what bfloat16 units take: a row padded to 64 is done sooner than one of 56.
-    """
-    step = np.select([lengths <= 128, lengths <= 256, lengths <= 512], [16, 32, 64], 128)
+    """Each length rounded up to a multiple of 8 (to 128), 16 (to 256), 64 (to 512) or 128, and at most ``limit``."""
+    step = np.select([lengths <= 128, lengths <= 256, lengths <= 512], [8, 16, 64], 128)
     return np.minimum(-(-lengths // step) * step, limit)
 
 
@@ -181,7 +178,38 @@ def _load(folder: Path, dtype: str, device: str) -> Any:
             "choose a sentence-transformers model whose modules.json starts with a Transformer"
         )
     encoder[0].to(getattr(torch, dtype))
+    if device == "cpu" and dtype == "bfloat16":
+        _pack(encoder[0])
     return encoder
+
+
+def _pack(transformer: Any) -> None:
+    """Linear layers with their weights in the layout that the processor's bfloat16 kernels read, and BERT's GELU done in the
+    same pass: a fifth faster. The operators are those that ``torch.compile`` puts into a frozen model; where this torch or
+    this processor has none the layers stay as they are. The weights stand in memory twice.
+    """
+    import torch
+
+    ops = torch.ops.mkldnn
+    if not (hasattr(ops, "_linear_pointwise") and hasattr(ops, "_reorder_linear_weight")):
+        return
+    if not ops._is_mkldnn_bf16_supported():
+        return
+
+    def pack(linear: torch.nn.Linear, then: str, algorithm: str) -> None:
+        weight, bias = ops._reorder_linear_weight(linear.weight.detach(), _TOKENS), linear.bias
+        linear.forward = lambda input: ops._linear_pointwise(input, weight, bias, then, [], algorithm)
+
+    fused = set()
+    for module in transformer.modules():
+        activation = getattr(module, "intermediate_act_fn", None)
+        if getattr(activation, "act", None) is torch.nn.functional.gelu and type(module.dense) is torch.nn.Linear:
+            pack(module.dense, "gelu", "none")
+            module.intermediate_act_fn = torch.nn.Identity()
+            fused.add(module.dense)
+    for module in transformer.modules():
+        if type(module) is torch.nn.Linear and module not in fused:
+            pack(module, "none", "")
 
 
 def _prompt(encoder: Any, prompt: str | None, model: str) -> str:

@@ -82,10 +82,10 @@ def test_no_batch_is_without_padding():
             assert len(rows) < height or (lengths[rows] < length).any()
 
 
-def test_texts_are_padded_by_at_most_fifteen_tokens_when_short_and_never_over_the_limit():
+def test_texts_are_padded_by_at_most_seven_tokens_when_short_and_never_over_the_limit():
     lengths = np.arange(1, 400)
     padded = sentence._padded(lengths, 384)
-    assert (padded[:128] - lengths[:128] < 16).all() and padded.max() == 384
+    assert (padded[:128] - lengths[:128] < 8).all() and padded.max() == 384
     assert (np.diff(padded) >= 0).all()
 
 
