@@ -73,6 +73,10 @@ def run(
         outcome = runner.run(found, work, until=until, workers=workers, on_stage=progress.say)
     _funnel(outcome.funnel, as_json)
     if not as_json:
+        if "study" in (*outcome.done, *outcome.cached):
+            facts = json.loads((work / "study" / "manifest.json").read_text("utf-8"))["facts"]
+            _print(_arms(facts["table"]), False, title="Bits per byte of held-out responses: lower is better")
+            _say(f"{facts['headline']}\n")
         _say(
             f"Nothing to do: all {len(outcome.cached)} stages are cached in {work}."
             if not outcome.done
@@ -233,11 +237,13 @@ def card(work: WorkPath) -> None:
 
 @app.command()
 def verify(
-    folder: Annotated[Path, typer.Argument(metavar="RELEASE", help="A release folder.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(metavar="WORK|RELEASE", help="A work folder, or a release folder.")],
+    as_json: Json = False,
 ) -> None:
     """Check a release offline: metadata, splits, counts, file hashes. Exit code 1 if something is wrong."""
     from curate import verify as verifying
 
+    folder = folder / "release" if (folder / "release").is_dir() else folder
     problems = [{"problem": problem} for problem in verifying.verify(folder)]
     _print(problems, as_json, empty=f"{folder}: all is as the manifest says.")
     if problems:
@@ -286,11 +292,6 @@ def demo(
     from curate.paths import library
 
     run(library("examples") / "demo" / "recipe.yaml", work=work, sets=sets, workers=workers)
-    study_facts = work / "study" / "manifest.json"
-    if study_facts.is_file():
-        facts = json.loads(study_facts.read_text("utf-8"))["facts"]
-        _print(_arms(facts["table"]), False, title="Bits per byte of held-out responses: lower is better")
-        _say(facts["headline"])
 
 
 # --- printing --------------------------------------------------------------------------------------------------------
@@ -330,9 +331,11 @@ def _arms(table: list[dict[str, Any]]) -> list[dict[str, str]]:
     """A study's table as people read it: an arm and budget a row, intervals in brackets."""
 
     def span(row: dict[str, Any], name: str, digits: int, sign: str = "") -> str:
-        if row.get(name) is None:
+        value, low, high = (row.get(part) for part in (name, f"{name}_low", f"{name}_high"))
+        if value is None:
             return ""
-        return f"{row[name]:{sign}.{digits}f} [{row[f'{name}_low']:{sign}.{digits}f}, {row[f'{name}_high']:{sign}.{digits}f}]"
+        interval = "" if low is None or high is None else f" [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+        return f"{value:{sign}.{digits}f}{interval}"
 
     return [
         {
