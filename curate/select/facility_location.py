@@ -2,7 +2,7 @@
 
 When to use: as the first choice for a small, diverse subset; it covers the dense regions first and is not drawn to outliers.
 Cost: time is a few n x n x d matrix products, memory n x d floats and half a gigabyte. 7,600 rows of 384 with 500 picks:
-about a second on two cores; 40,000 rows with 1,000 picks: about two minutes. No n x n matrix is held.
+about a second on two cores; 40,000 rows with 1,000 picks: forty seconds. No n x n matrix is held.
 
     - embed: sentence
     - select: {facility_location: {budget: 1000}}
