@@ -37,6 +37,7 @@ from train.packing import best_fit
 
 VOCABULARY, PACK, EXAMPLES = 8192, 1024, 12
 WARM, STEPS = 5, 50
+ROUNDS = 2  # each in turn, the faster counts: machines are lent to others too
 RATE = 1e-4
 CHAT = (
     "{{ bos_token }}{% for m in messages %}{{ '<|user|>' if m.role == 'user' else '<|assistant|>' }}{{ m.content }}"
@@ -184,12 +185,13 @@ def main() -> None:
         jobs["TRL unpacked, grouped by length"] = lambda *a: trl(*a, per_device_train_batch_size=EXAMPLES, **grouped)
     else:
         print("trl is not installed: `pip install tamis[bench]` brings it")
-    rates = {}
-    for name, job in [*jobs.items(), ("tamis, once more", ours)]:
-        clock = Clock()
-        job(copy.deepcopy(documents), tokenizer, clock)
-        rates[name] = clock.rates
-    best = [max(rates["tamis"][i], rates["tamis, once more"][i]) for i in (0, 1)]
+    rates: dict[str, tuple[float, float]] = {}
+    for _ in range(ROUNDS):
+        for name, job in jobs.items():
+            clock = Clock()
+            job(copy.deepcopy(documents), tokenizer, clock)
+            rates[name] = max(rates.get(name, (0.0, 0.0)), clock.rates)
+    best = rates["tamis"]
     for name, (wall, processor) in rates.items():
         print(
             f"{name:<34} {wall:>8,.0f} tokens/s  tamis is {best[0] / wall:>5.2f} times as fast; in processor time {best[1] / processor:>5.2f}"
