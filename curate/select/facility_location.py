@@ -22,6 +22,7 @@ from curate.vectors import unit_by_id
 
 _KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
 _BLOCK = 64  # rows whose gains are brought up to date at a time
+_TOP = 512  # rows of the largest bounds that are sorted first; it is seldom that more are needed
 _LOOK = 256  # rows compared with the whole pool at a time: in smaller matrix products the processor waits for memory
 
 
@@ -59,16 +60,25 @@ def _greedy(vectors: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _refresh(bound: np.ndarray, covered: np.ndarray, near: _Near, tie: float) -> float:
     """Brings ``bound`` up to date for every row that could be the best or tie with it; gives the best gain."""
-    order, best = np.argsort(-bound), -np.inf
-    for start in range(0, len(order), _BLOCK):
+    top = np.argpartition(-bound, _TOP)[:_TOP] if len(bound) > _TOP else np.arange(len(bound))
+    order, best, start = top[np.argsort(-bound[top])], -np.inf, 0
+    while start < len(bound):
+        if start == len(order):
+            order = np.concatenate([order, _rest(bound, order)])
         rows = order[start : start + _BLOCK]
         rows = rows[(bound[rows] >= best - tie) & (bound[rows] > -np.inf)]
         if len(rows) == 0:
             break
         near.look(rows, order[start:], covered, bound)
         bound[rows] = near.gains(rows, covered)
-        best = max(best, float(bound[rows].max()))
+        best, start = max(best, float(bound[rows].max())), start + _BLOCK
     return best
+
+
+def _rest(bound: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """The rows that are not among ``seen``, those of the largest bound first."""
+    others = np.setdiff1d(np.arange(len(bound)), seen)
+    return others[np.argsort(-bound[others])]
 
 
 class _Moments:

@@ -303,16 +303,8 @@ def _curves(analysis: Analysis, untuned: float) -> Figure:
     every = sorted({budget for _, budget in results.cells})
     low, high = axes.get_ylim()
     if low - (high - low) / 2 <= untuned <= high + (high - low) / 2:
-        axes.axhline(untuned, color=QUIET[0], linewidth=1, linestyle=(0, (4, 3)))
-        axes.annotate(
-            "before training",
-            (0.01, untuned),
-            xycoords=axes.get_yaxis_transform(),
-            xytext=(0, 3),
-            textcoords="offset points",
-            fontsize=8,
-            color=QUIET[0],
-        )
+        axes.hlines(untuned, every[0], every[-1], color=QUIET[0], linewidth=1, linestyle=(0, (4, 3)))
+        ends.append(("before training", QUIET[0], every[-1], untuned))
     axes.set_xscale("log")
     axes.set_xticks(every, [f"{budget:,}" for budget in every])
     axes.set_xticks([], minor=True)
