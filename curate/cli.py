@@ -386,11 +386,12 @@ def _blocks(rows: list[dict[str, Any]]) -> None:
     from rich.text import Text
 
     console = Console(markup=False, highlight=False)
+    width = max((len(name) for row in rows for name in row), default=0)
     for row in rows:
         console.print(Text(f"── {row.get('id', '')}", style="bold"))
         for name, value in row.items():
             if name != "id":
-                console.print(Text(f"{name:>14}  ", style="dim") + Text(str(value)), soft_wrap=not sys.stdout.isatty())
+                console.print(Text(f"{name:>{width}}  ", style="dim") + Text(str(value)), soft_wrap=not sys.stdout.isatty())
     if not rows:
         _say("Nothing.")
 
