@@ -391,7 +391,9 @@ def _blocks(rows: list[dict[str, Any]]) -> None:
         console.print(Text(f"── {row.get('id', '')}", style="bold"))
         for name, value in row.items():
             if name != "id":
-                console.print(Text(f"{name:>{width}}  ", style="dim") + Text(str(value)), soft_wrap=not sys.stdout.isatty())
+                console.print(
+                    Text(f"{name:>{width}}  ", style="dim") + Text(str(value)), soft_wrap=not sys.stdout.isatty()
+                )
     if not rows:
         _say("Nothing.")
 
