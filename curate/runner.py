@@ -192,6 +192,8 @@ def _compute(stage: Stage, stages: tuple[Stage, ...], recipe: Recipe, work: Path
         if stale != folder and stale.is_dir():
             shutil.rmtree(stale)
     folder.mkdir(parents=True, exist_ok=True)
+    for half in list(folder.rglob(".*.tmp")):  # what a killed run was writing
+        shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
     start = time.monotonic()
     _reset_peak()
     facts = stage.compute(Job(stage, folder, work, recipe, stages, workers))

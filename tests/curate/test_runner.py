@@ -225,6 +225,16 @@ def test_a_run_killed_at_any_moment_and_started_again_gives_the_same_bytes(small
     assert kills >= 3
 
 
+def test_a_file_that_a_killed_run_was_writing_does_not_stay(small: Path, tmp_path: Path) -> None:
+    run(small, tmp_path / "whole")
+    for stage in stages.plan(recipes.read(small, [])):
+        half = runner._partial(tmp_path / "w", stage) / "data" / ".train-00000-of-00001.parquet.7.tmp"
+        half.parent.mkdir(parents=True)
+        half.write_bytes(b"half")
+    run(small, tmp_path / "w")
+    assert bytes_of(tmp_path / "w") == bytes_of(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("moment", range(0, 24, 5))
 def test_a_crash_between_any_two_renames_is_mended(
     small: Path, tmp_path: Path, moment: int, monkeypatch: pytest.MonkeyPatch
