@@ -26,6 +26,7 @@ from curate.errors import TrainingError
 from train.batches import Objective, Pack, Stream, packs
 from train.cross_entropy import weighted_loss
 from train.encode import Encoded
+from train.heap import keep_freed_memory
 from train.models import check_ready, compute_dtype, head_of, predicting_states
 
 MINIMUM_STEPS = 24
@@ -103,6 +104,7 @@ def fit(
     check_ready(model)
     if schedule not in SCHEDULES:
         raise TrainingError(f"schedule {schedule!r} is not one of {', '.join(SCHEDULES)}")
+    keep_freed_memory()
     device = next(model.parameters()).device
     compute = compute_dtype(dtype, device)
     document_weights = _target_weights(documents, weights)

@@ -11,8 +11,7 @@ def keep_freed_memory() -> None:
     """Lets this process keep the memory that it frees, up to 1 GiB, for its next allocation; a no-op without glibc.
 
     A training step frees all that it allocated, glibc hands it to the kernel, and the next step takes it back page by
-    page: 7,600 page faults a step of 3,000 tokens, a tenth of the time. It is a setting of the whole process, so it is
-    for processes that do nothing else for a while.
+    page: 7,600 page faults a step of 3,000 tokens, a tenth of the time. It is a setting of the whole process and stays.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

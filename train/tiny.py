@@ -28,7 +28,6 @@ from curate.files import cache_folder, digest, sha256, whole, write_json
 from curate.progress import bar
 from train.encode import RESPONSE, Encoded
 from train.fit import fit
-from train.heap import keep_freed_memory
 from train.models import compute_dtype, prepare, save_model
 
 VOCABULARY = 2048
@@ -71,7 +70,6 @@ def tiny_model(texts: Iterable[str], *, seed: int = 0, steps: int = 1200) -> Pat
     windows = _windows(tokenizer, ordered, steps * WINDOWS)
     torch.manual_seed(draw(seed, "tiny.init", "") % 2**63)
     model = prepare(LlamaForCausalLM(_config(tokenizer)))
-    keep_freed_memory()
     with _threads(THREADS), bar(steps, "tiny: pretraining the base model") as advance:
         report = fit(
             model,

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import json
 import os
 import re
-from itertools import combinations
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from curate.errors import RowSkipped
+from curate.load import files
 from curate.paths import library
 from curate.render.check import findings
 from curate.render.engine import Engine
 from curate.render.template import Template, TemplateSet, load_set, names
+from curate.strict_yaml import read
 
 FLAN = [name for name in names() if name.startswith("flan/")]
 POOLS = {"alpaca", "conversations", "docstrings", "dolly", "inputs_targets", "messages", "prompt_completion"}
@@ -89,64 +89,25 @@ def test_no_two_templates_share_more_than_two_fifths_of_their_words():
 
 # --- one template of each set, rendered by hand ------------------------------------------------------------------------
 
-GOLDEN: dict[tuple[str, str, int], list[str]] = {
-    ("flan/natural_language_inference/rte", "tags", 0): [
-        "<premise>The ferry to Naxos stayed in port on Monday because of high winds, and the company put its passengers up in "
-        "hotels.</premise>\n<hypothesis>Passengers of the Naxos ferry spent a night on board.</hypothesis>\n<label>",
-        "not_entailment",
-    ],
-    ("flan/sentiment/sst2", "last_words", 0): [
-        'Make up a positive verdict on some picture. It has to end in "ninety minutes".',
-        "a slow, tender portrait that doesn't waste a single one of its ninety minutes",
-    ],
-    ("flan/closed_book_qa/web_questions", "how_many_lines", 0): [
-        "What river flows through the city of lyon?\nThere are 2 right answers. Write each on a line of its own.",
-        "Rhône\nSaône",
-    ],
-    ("flan/struct_to_text/e2e_nlg", "table", 0): [
-        "| property | value |\n|---|---|\n| name | The Lantern |\n| eat type | pub |\n| price range | cheap |\n"
-        "| family friendly | yes |\n| near | Mill Lane |\n\nSay in plain English what this table holds.",
-        "Near Mill Lane you will find The Lantern, a cheap pub where children are welcome.",
-    ],
-    ("cot/gsm8k", "working", 0): [
-        "Problem: Ines plants 4 rows of 9 leeks. Slugs eat a third of them. How many leeks are left?\nWorking:",
-        "She plants 4*9=36 leeks.\nSlugs eat 36/3=12 of them.\nSo 36-12=24 are left.\nResult: 24",
-    ],
-    ("pools/alpaca", "input_fenced", 1): [
-        'Correct the spelling.\n\n"""\nThe wether was brigt.\n"""',
-        "The weather was bright.",
-    ],
-    ("pools/dolly", "passage_tagged", 1): [
-        "<passage>\nThe Merlin Tunnel, opened in 1971, runs for 2.4 km under the pass.\n</passage>\nHow long is the tunnel?",
-        "2.4 km.",
-    ],
-    ("pools/prompt_completion", "plain", 0): ["The three primary colours of light are", "red, green and blue."],
-    ("pools/inputs_targets", "plain", 0): ["Translate to French: good morning", "bonjour"],
-    ("pools/messages", "as_is", 0): [
-        "You answer in one line.",
-        "What is a fjord?",
-        "A long, narrow inlet of the sea between steep slopes.",
-        "And a firth?",
-        "The Scottish word for an estuary or inlet, often wider.",
-    ],
-    ("pools/conversations", "as_is", 0): ["How many strings has a cello?", "Four."],
-    ("pools/docstrings", "assign", 2): [
-        "value = juice(apples, *, cloudy=False)\n\nDescribe `value`.",
-        "Juice\n    As many litres as the apples gave.",
-    ],
-}
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden(name: str) -> dict[str, Any]:
+    """template, example (its number), messages, and where real rows are at hand, `real`: options of the source `files`."""
+    return read(GOLDEN / f"{name}.yaml").data
 
 
 def test_every_set_has_a_golden_rendering():
-    assert {name for name, _, _ in GOLDEN} == set(names())
+    found = (path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.yaml"))
+    assert sorted(found) == names()
 
 
-@pytest.mark.parametrize(("key", "texts"), GOLDEN.items(), ids=[name for name, _, _ in GOLDEN])
-def test_a_template_renders_as_written_by_hand(key, texts):
-    name, template, example = key
-    found = load_set(name)
-    rendered = Engine(found).render("id", found.examples[example], which=template)[0]
-    assert [message["content"] for message in rendered.messages] == texts
+@pytest.mark.parametrize("name", names())
+def test_a_template_renders_as_written_by_hand(name):
+    found, by_hand = load_set(name), golden(name)
+    example = found.examples[by_hand["example"]]
+    rendered = Engine(found).render("id", example, which=by_hand["template"])[0]
+    assert [message["content"] for message in rendered.messages] == by_hand["messages"]
 
 
 def test_the_columns_of_the_hub_fit_as_well_as_those_of_the_files():
@@ -182,44 +143,32 @@ def test_the_columns_of_the_hub_fit_as_well_as_those_of_the_files():
 
 # --- real rows ---------------------------------------------------------------------------------------------------------
 
-REAL = {
-    "flan/natural_language_inference/rte": "rte_glue/train.tsv.gz",
-    "flan/sentiment/sst2": "sst2/train.tsv.gz",
-    "flan/closed_book_qa/web_questions": "webquestions/trainmodel.json.gz",
-    "flan/struct_to_text/e2e_nlg": "e2e_nlg/devset.csv.gz",
-    "cot/gsm8k": "gsm8k/train.jsonl.gz",
-    "pools/alpaca": "alpaca_union/alpaca_union.jsonl.gz",
-    "pools/dolly": "alpagasus/dolly_3k.json.gz",
-    "pools/messages": "lima/lima_data.jsonl.gz",
-    "pools/conversations": "fastchat_dummy/dummy_conversation.json.gz",
-}
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        if path.name == "train.tsv.gz" and path.parent.name == "sst2":
-            return [dict(zip(("sentence", "label"), line.rstrip("\n").split("\t"), strict=True)) for line in lines]
-        if path.name.endswith(".tsv.gz"):
-            return list(csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
-        if path.name.endswith(".csv.gz"):
-            return list(csv.DictReader(lines))
-        return [json.loads(line) for line in lines] if path.name.endswith(".jsonl.gz") else json.load(lines)
-
 
 @pytest.mark.shared
-@pytest.mark.parametrize("name", REAL)
+@pytest.mark.parametrize("name", [name for name in names() if "real" in golden(name)])
 def test_real_rows_go_through_every_template(name):
-    path = Path(os.environ.get("TAMIS_DATA", "")) / REAL[name]
-    if not path.is_file():
+    data = Path(os.environ.get("TAMIS_DATA", ""))
+    if not data.joinpath(golden(name)["real"]["path"]).is_file():
         pytest.skip("set TAMIS_DATA to the folder of data sets")
     found: TemplateSet = load_set(name)
-    engine, unseen = Engine(found), {template.name for template in found.templates}
-    for i, row in enumerate(rows(path)[:400]):
-        record = engine.record(row)
+    engine, unseen, kept = Engine(found), {template.name for template in found.templates}, 0
+    for i, raw in enumerate(islice(files.load(**golden(name)["real"], base=data), 400)):
+        try:
+            record = engine.record(raw.fields)
+            renderings = engine.render(f"row {i}", raw.fields, which="all")
+        except RowSkipped:
+            continue
         assert record.prompt
         assert record.response
-        unseen -= {rendered.template for rendered in engine.render(f"row {i}", row, which="all")}
+        unseen -= {rendered.template for rendered in renderings}
+        kept += 1
     assert unseen == set()
+    assert kept > 200
+
+
+def test_a_dataset_is_called_verified_only_where_real_rows_are_named():
+    datasets = [name for name in names() if not name.startswith("pools/")]
+    assert [name for name in datasets if load_set(name).verified and "real" not in golden(name)] == []
 
 
 def test_the_guide_to_writing_templates_names_every_key_and_filter():

@@ -30,7 +30,6 @@ from curate.files import whole, write_json
 from curate.progress import bar
 from train.encode import Encoded
 from train.fit import FitReport, fit
-from train.heap import keep_freed_memory
 from train.models import load_model
 from train.run import _method
 from train.scoring.perplexity import evaluate
@@ -69,7 +68,6 @@ class Worker:
 
     def __init__(self, bench: Bench, count: Callable[[int], None]):
         torch.set_num_threads(1)  # so that the bytes do not depend on the number of cores
-        keep_freed_memory()
         self.bench, self.count = bench, count
         self.model, _ = load_model(bench.base)
         self.documents = {document.id: document for document in bench.documents}
