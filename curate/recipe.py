@@ -36,7 +36,7 @@ _HOLDOUT = (
     Parameter("task_cluster", "str | None", None),
     Parameter("base", "float", 0.0),  # a further share, set aside as the text that `model: tiny` is pretrained on
 )
-_RENDER = (Parameter("templates", "str", "one"),)
+_RENDER = (Parameter("templates", "str", "one"), Parameter("no_options", "float", 0.0))
 _SOURCE_ONLY = ("base", "seed", "templates")  # what the runner fills in a loader's common options
 
 

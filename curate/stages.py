@@ -488,7 +488,7 @@ def _render(job: Job) -> dict[str, Any]:
     parts = table.shards(job.parent / "kept")
     work = [(number, path) for number, path in enumerate(parts) if not (job.folder / "kept" / path.name).is_file()]
     arguments = [
-        (path, job.folder, number, job.stage.options["templates"], job.stage.seed, job.recipe.base, job.stage.title)
+        (path, job.folder, number, job.stage.options, job.stage.seed, job.recipe.base, job.stage.title)
         for number, path in work
     ]
     for _ in track(_map(_render_shard, arguments, job.workers), "render: shards", total=len(arguments)):
@@ -502,10 +502,12 @@ def _render(job: Job) -> dict[str, Any]:
     return {"templates": dict(sorted(counts.items()))}
 
 
-def _render_shard(path: Path, folder: Path, number: int, templates: str, seed: int, base: Path, title: str) -> int:
+def _render_shard(
+    path: Path, folder: Path, number: int, options: dict[str, Any], seed: int, base: Path, title: str
+) -> int:
     from curate.render.rows import render_rows
 
-    kept, gone = render_rows(pl.read_parquet(path), templates=templates, seed=seed, base=base)
+    kept, gone = render_rows(pl.read_parquet(path), **options, seed=seed, base=base)
     table.write_shard(folder / "removed", number, gone.with_columns(pl.lit(title).alias(columns.STAGE)))
     table.write_shard(folder / "kept", number, kept)
     return kept.height
@@ -580,7 +582,7 @@ def _study(job: Job) -> dict[str, Any]:
     holdout = job.before(job.stage, "holdout")
     assert select.parent is not None and holdout is not None, "the recipe check asks for both"
     options = dict(job.stage.options)
-    templates = options.pop("render")["templates"]
+    render = options.pop("render")
     training = {**options.pop("train"), "model": _model_path(job)}
     options.pop("arms")
     aside = table.read(job.work / holdout.title / "removed").filter(pl.col(columns.REASON) == HOLDOUT_REASON)
@@ -588,7 +590,7 @@ def _study(job: Job) -> dict[str, Any]:
     for name, rows in (("rows", table.read(job.work / select.parent.title / "kept")), ("holdout", aside)):
         paths[name] = job.folder / f"{name}.parquet"
         if not paths[name].is_file():
-            _write_rows(paths[name], _rendered_once(rows, templates, job))
+            _write_rows(paths[name], _rendered_once(rows, render, job))
     base = {"base_texts": _base_texts(job), "seed": job.stage.seed}
     usable = trainable(paths["rows"], train=training, **base)
     whole = _light(job.work / select.parent.title)
@@ -610,12 +612,12 @@ def _study(job: Job) -> dict[str, Any]:
     return {**facts, "pool": len(pool), "without_response": whole.height - len(pool)}
 
 
-def _rendered_once(rows: pl.DataFrame, templates: str, job: Job) -> pl.DataFrame:
+def _rendered_once(rows: pl.DataFrame, render: dict[str, Any], job: Job) -> pl.DataFrame:
     """A study trains and scores one phrasing a record, also where the release has all of them."""
     from curate.render.rows import render_rows
 
-    which = "one" if templates == "all" else templates
-    return render_rows(rows, templates=which, seed=job.stage.seed, base=job.recipe.base)[0]
+    options = {**render, "templates": "one"} if render["templates"] == "all" else render
+    return render_rows(rows, **options, seed=job.stage.seed, base=job.recipe.base)[0]
 
 
 def _as(job: Job, stage: Stage) -> Job:

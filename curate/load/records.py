@@ -210,7 +210,7 @@ def _file(
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     count = bad = 0
     first = ""
-    for row in rows:
+    for row in chain.from_iterable(map(shape.unfold, rows)) if shape else rows:
         count += 1
         problem = builder.add(row, shape)
         if problem is not None and not problem.startswith("where:"):
@@ -261,6 +261,16 @@ class _Shape:
         for rename in self.renames:
             row = _rename(row, rename)
         return row
+
+    def unfold(self, row: Raw) -> list[Raw]:
+        """The row, or where the set explodes rows one a record, with the item's place in its key."""
+        if self.set.explode is None or row.fields is None:
+            return [row]
+        try:
+            found = self.engine.unfold(self.fields(row.fields))
+        except RowSkipped as skipped:
+            return [row._replace(problem=row.problem or str(skipped))]
+        return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields) for fields in found]
 
     def refused(self, fields: dict[str, Any]) -> str | None:
         for column, allowed in self.where.items():

@@ -93,9 +93,10 @@ def example(template_set: TemplateSet) -> Iterator[Finding]:
         keys = ("example", i) if ("example", i) in template_set.lines else ("example",)
         where = f"{template_set.path}:{template_set.lines.get(keys, 1)}"
         try:
-            engine.record(fields)
-            for rendered in engine.render("example", fields, which="all"):
-                unseen.pop(rendered.template, None)
+            for one in engine.unfold(fields):
+                engine.record(one)
+                for rendered in engine.render("example", one, which="all"):
+                    unseen.pop(rendered.template, None)
         except (RowSkipped, TemplateError) as error:
             yield Finding("example", where, f"the example does not render: {error}", "mend the example or the set")
             return
@@ -132,7 +133,10 @@ def _renderings(template_set: TemplateSet) -> list[Rendered]:
     engine = Engine(template_set)
     try:
         return [
-            one for fields in template_set.examples for one in engine.render(template_set.name, fields, which="all")
+            rendered
+            for fields in template_set.examples
+            for one in engine.unfold(fields)
+            for rendered in engine.render(template_set.name, one, which="all")
         ]
     except (RowSkipped, TemplateError):
         return []

@@ -39,10 +39,13 @@ def question(text: str) -> str:
     return _capital(text.strip().rstrip("?").rstrip() + "?")
 
 
+SENTENCE_ENDS = frozenset(".!?…\"'”’)")
+
+
 def sentence(text: str) -> str:
     """Capital first, a mark at the end: ``"a film of ideas" -> "A film of ideas."``."""
     text = text.strip()
-    return _capital(text if text[-1:] in {*".!?…\"'”’)"} else f"{text}.")
+    return _capital(text if text[-1:] in SENTENCE_ENDS else f"{text}.")
 
 
 _SPACED = re.compile(r" (?=[.,;:!?%)\]}]|n't\b|'(?:s|re|ve|ll|d|m)\b)|(?<=[(\[{$]) ")

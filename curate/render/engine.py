@@ -3,6 +3,7 @@
     engine = Engine(load_set("flan/sentiment/sst2"), seed=0)
     engine.record({"sentence": "a fine film", "label": 1})                  Record(prompt="A fine film", response="positive", …)
     engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="lean", …)]
+    Engine(…, no_options=0.5)                                              half of the records are shown no list of options
 
 Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
 wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for one thread at a time.
@@ -11,13 +12,14 @@ wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from curate.draws import draw
+from curate.draws import draw, pair
 from curate.errors import RowSkipped, TemplateError
 from curate.render import sandbox
-from curate.render.options import Options, draw_options, unshown
+from curate.render.options import draw_options, unshown
 from curate.render.template import Template, TemplateSet
 
 Message = dict[str, str]
@@ -55,11 +57,16 @@ def as_is(messages: list[Message]) -> Rendered:
 
 
 class Engine:
-    """A template set, compiled. seed: of the draws of template, options style and order, each keyed by the record's id."""
+    """A template set, compiled. seed: of the draws of template, options style and order, each keyed by the record's id.
+    no_options: the share of records whose template, if it shows options, is put without them: the lines that hold nothing
+    but ``{{ options }}`` go, and ``{% if options %}`` is false (the zero-shot half without options of Flan 2022, arXiv
+    2301.13688, section 3)."""
 
-    def __init__(self, template_set: TemplateSet, seed: int = 0):
+    def __init__(self, template_set: TemplateSet, seed: int = 0, no_options: float = 0.0):
         self.set = template_set
         self.seed = seed
+        self.no_options = no_options
+        self._explode = _expression(template_set.explode)
         self._needs = sorted(template_set.needs)
         paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
         self._direct = [(role, path[0]) for role, path in paths.items() if len(path) == 1]
@@ -79,6 +86,18 @@ class Engine:
         self._conditions = list(dict.fromkeys(template.when for template in template_set.templates if template.when))
         self._when = sandbox.Expressions(self._conditions)
         self._applying: dict[tuple[bool, ...], tuple[_Phrasing, ...]] = {}
+
+    def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
+        """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
+        if self.set.explode is None:
+            return [fields]
+        try:
+            items = self._explode(fields)
+        except Exception as error:
+            raise RowSkipped(f"explode: `{self.set.explode}` fails: {error}") from error
+        if not isinstance(items, list | tuple) or not items:
+            raise RowSkipped(f"explode: `{self.set.explode}` gives no list with an item in it")
+        return [{**fields, "item": item, "position": position} for position, item in enumerate(items)]
 
     def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `where` is false."""
@@ -129,11 +148,12 @@ class Engine:
         roles = self.roles(fields)
         if self.set.messages is not None:
             return [as_is(self._evaluate(self._conversation, roles, "messages", id))]
-        phrasings = self._drawn(id, roles, which)
+        for_template, for_options = pair(self.seed, "render", id)
+        phrasings = self._drawn(for_template, id, roles, which)
         right = self._gold(roles, id)
-        return [self._phrase(phrasing, roles, right, id) for phrasing in phrasings]
+        return [self._phrase(phrasing, roles, right, for_options, id) for phrasing in phrasings]
 
-    def _drawn(self, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
+    def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
         applying = self._templates
         if self._conditions:
             holds = tuple(map(bool, self._evaluate(self._when, roles, "when", id)))
@@ -147,20 +167,25 @@ class Engine:
             raise RowSkipped(
                 "no template applies" if which in ("one", "all") else f"the template '{which}' does not apply"
             )
-        return (applying[draw(self.seed, "render.template", id) % len(applying)],) if which == "one" else applying
+        return (applying[number % len(applying)],) if which == "one" else applying
 
-    def _phrase(self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, id: str) -> Rendered:
+    def _phrase(
+        self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, number: int, id: str
+    ) -> Rendered:
         if None in roles.values():
             _refuse_null(roles, phrasing.reads)
-        options, answer = None, None
+        options, answer, texts = None, None, phrasing.texts
         if right is not None and right.texts is None:
             roles = {**roles, "answer": right.answer}
         elif right is not None and right.texts is not None:
-            options = self._options(phrasing, phrasing.choices or right.texts, id)
+            shown = phrasing.shows and not self._hidden(id)
+            texts = texts if shown else phrasing.unshown
+            choices = phrasing.choices or right.texts
+            options = draw_options(choices, number) if shown else unshown(choices)
             answer = options.place(right.answer)
             roles = {**roles, "answer": options.answers[answer], "options": options.block}
         messages = []
-        for role, text in phrasing.texts:
+        for role, text in texts:
             content = self._evaluate(text, roles, phrasing.name, id)
             if not content or content.isspace():
                 raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
@@ -174,8 +199,12 @@ class Engine:
             references = list(dict.fromkeys([content, *self._targets(phrasing, roles, right.references, id)]))
         return Rendered(phrasing.name, phrasing.kind, style, None, None, references, messages)
 
-    def _options(self, phrasing: _Phrasing, texts: tuple[str, ...], id: str) -> Options:
-        return draw_options(texts, draw(self.seed, "render.options", id)) if phrasing.shows else unshown(texts)
+    def hidden(self, number: Any) -> Any:
+        """Whether the draw ``render.no_options`` of a record, or of many, takes the options away."""
+        return number <= int(self.no_options * 2**64) - 1
+
+    def _hidden(self, id: str) -> bool:
+        return self.no_options > 0 and self.hidden(draw(self.seed, "render.no_options", id))
 
     def _targets(self, phrasing: _Phrasing, roles: dict[str, Any], answers: tuple[str, ...], id: str) -> list[str]:
         """The target as it would be for each of the answers."""
@@ -230,18 +259,30 @@ class _Right(NamedTuple):
 
 class _Phrasing:
     """A template, compiled. shows: its input prints the options. asks: its target says the answer, so other answers make
-    other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else."""
+    other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else. unshown: its
+    texts where no options are shown."""
 
-    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts", "when")
+    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts", "unshown", "when")
 
     def __init__(self, template: Template):
         self.name, self.kind, self.choices, self.when = template.name, template.kind, template.choices, template.when
         self.texts = [(role, sandbox.Text(source)) for role, source in template.messages]
         target = self.texts[-1][1]
         self.shows = any("options" in text.reads for _, text in self.texts[:-1])
+        bare = [(role, without_options(source)) for role, source in template.messages]
+        self.unshown = [(role, sandbox.Text(source)) for role, source in bare] if self.shows else self.texts
         self.asks = template.kind == "forward" and "answer" in target.reads
         self.bare = target.source.replace(" ", "") == "{{answer}}"
         self.reads = frozenset().union(*(text.reads for _, text in self.texts))
+
+
+_OPTIONS = r"[ \t]*\{\{\s*options\s*\}\}[ \t]*"
+_OPTIONS_LINE = re.compile(rf"^{_OPTIONS}\n+|\n\n{_OPTIONS}(?=\n\n|$)|\n{_OPTIONS}(?=\n|$)")
+
+
+def without_options(source: str) -> str:
+    """A template's text without the lines that hold nothing but ``{{ options }}``, and one of two blank lines around."""
+    return _OPTIONS_LINE.sub("", source)
 
 
 def _expression(source: str | None) -> Callable[[Any], Any]:

@@ -64,16 +64,39 @@ class Style:
         )
 
 
+_LINE = ("\n", "/", "[", "]")
 STYLES: tuple[Style, ...] = (
+    # the target says the text
     Style("dash", "- {text}", "{text}"),
     Style("star", "* {text}", "{text}", before="Pick one:\n"),
-    Style("upper_bracket", "{mark}) {text}", "{mark}", marks="upper"),
-    Style("lower_parens", "({mark}) {text}", "({mark}) {text}", marks="lower", before="Choices:\n"),
-    Style("upper_dot_text", "{mark}. {text}", "{text}", marks="upper", before="The options are\n"),
-    Style("number_dot", "{mark}. {text}", "{mark}", marks="number"),
-    Style("roman", "{mark}. {text}", "{mark}", marks="roman", before="Possible answers:\n"),
-    Style("slash", "{text}", "{text}", between=" / ", before="[", after="]", barred=("\n", "/", "[", "]"), longest=120),
+    Style("bullet", "• {text}", "{text}", before="Candidates\n"),
+    Style("arrow", "-> {text}", "{text}", before="One of these:\n"),
+    Style("indented", "    {text}", "{text}", before="Choices:\n"),
+    Style("slash", "{text}", "{text}", between=" / ", before="[", after="]", barred=_LINE, longest=120),
+    Style("bar", "{text}", "{text}", between=" | ", before="Options: ", barred=("\n", "|"), longest=120),
+    Style(
+        "semicolon", "{text}", "{text}", between="; ", before="(", after=")", barred=("\n", ";", "(", ")"), longest=120
+    ),
     Style("quoted", '"{text}"', "{text}", between=" or ", before="Say ", after=".", barred=("\n", '"'), longest=120),
+    Style("braces", '"{text}"', "{text}", between=", ", before="{", after="}", barred=("\n", '"'), longest=120),
+    Style("upper_dot_text", "{mark}. {text}", "{text}", marks="upper", before="The options are\n"),
+    Style("number_text", "{mark}) {text}", "{text}", marks="number", before="Give one of these, without its number:\n"),
+    # the target says the mark
+    Style("upper_bracket", "{mark}) {text}", "{mark}", marks="upper"),
+    Style("upper_parens", "({mark}) {text}", "({mark})", marks="upper"),
+    Style("upper_colon", "{mark}: {text}", "{mark}", marks="upper", before="Reply with a letter.\n"),
+    Style("lower_dot", "{mark}. {text}", "{mark}", marks="lower", before="Answers\n"),
+    Style("lower_bracket", "{mark}) {text}", "{mark}", marks="lower", before="Which letter?\n"),
+    Style("number_dot", "{mark}. {text}", "{mark}", marks="number"),
+    Style("number_parens", "({mark}) {text}", "{mark}", marks="number", before="Reply with a number.\n"),
+    Style("number_square", "[{mark}] {text}", "[{mark}]", marks="number"),
+    Style("roman", "{mark}. {text}", "{mark}", marks="roman", before="Possible answers:\n"),
+    Style("roman_parens", "({mark}) {text}", "({mark})", marks="roman"),
+    Style("upper_row", "{mark}) {text}", "{mark}", marks="upper", between="   ", longest=120),
+    # the target says both
+    Style("lower_parens", "({mark}) {text}", "({mark}) {text}", marks="lower", before="Choices:\n"),
+    Style("upper_dot", "{mark}. {text}", "{mark}. {text}", marks="upper"),
+    Style("number_colon", "{mark}: {text}", "{mark}: {text}", marks="number", before="Select from\n"),
 )
 _ALWAYS = Style(
     "number_block", "{mark}. {text}", "{mark}", marks="number", between="\n\n", barred=()
@@ -97,8 +120,8 @@ class Options:
 
 def draw_options(texts: tuple[str, ...], number: int) -> Options:
     """The value for one record: style and order from one 64-bit draw. Cost: a look-up where the texts recur."""
-    fitting = _fitting(texts)
-    style, number = fitting[number % len(fitting)], number // len(fitting)
+    styles = fitting(texts)
+    style, number = styles[number % len(styles)], number // len(styles)
     return lay_out(texts, style, permutation(len(texts), number))
 
 
@@ -115,7 +138,7 @@ def lay_out(texts: tuple[str, ...], style: Style, order: tuple[int, ...]) -> Opt
 @lru_cache(maxsize=4096)
 def unshown(texts: tuple[str, ...]) -> Options:
     """The value where the prompt shows no options."""
-    _fitting(texts)
+    fitting(texts)
     return Options("", texts, tuple(range(len(texts))), None)
 
 
@@ -140,7 +163,8 @@ def _orders(n: int) -> tuple[tuple[int, ...], ...]:
 
 
 @lru_cache(maxsize=4096)
-def _fitting(texts: tuple[str, ...]) -> tuple[Style, ...]:
+def fitting(texts: tuple[str, ...]) -> tuple[Style, ...]:
+    """The styles that can show these options. Raises RowSkipped: fewer than two, an empty one, or one twice."""
     if len(texts) < 2 or not all(text.strip() for text in texts):
         raise RowSkipped("there are fewer than two options, or one of them is empty")
     if len(set(texts)) < len(texts):

@@ -4,6 +4,8 @@ A set says how the columns of one dataset (or of one shape, as Alpaca's) become 
 in which phrasings it can be put. ``templates/README.md`` shows how to write one.
 
     columns     role: a column's dotted path, or a Jinja expression over the raw columns
+    explode     an expression over the raw columns that gives a list: one record for each of its items, with the columns
+                `item` and `position` (from 0) beside those of the row
     where       an expression over the roles; rows for which it is false leave with that reason
     record      prompt and response, Jinja texts over the roles: what filters, dedup and selection see
     messages    instead of templates: an expression that gives the row's own conversation, kept as it is
@@ -38,19 +40,20 @@ STYLES = ("terse", "plain", "detailed")
 SHELVES = ("flan", "cot", "pools")  # the folders of templates/ that hold sets
 METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "bleu", "bits_per_byte")
 TYPED = ("answer", "options")  # names that the engine adds to the roles
+EXPLODED = ("item", "position")  # columns that `explode` adds to the row's
 
 _SET_KEYS = {
-    "dataset": str, "about": str, "hub": dict, "license": str, "verified": bool, "columns": dict, "where": str,
+    "dataset": str, "about": str, "hub": dict, "license": str, "verified": bool, "explode": str, "columns": dict, "where": str,
     "record": dict, "messages": str, "extra": dict, "choices": (list, str), "answer": str, "references": str, "metrics": list,
     "example": (dict, list), "templates": list,
 }  # fmt: skip
 _TEMPLATE_KEYS = {
     "name": str, "kind": str, "style": str, "when": str, "choices": list, "input": str, "target": str, "messages": list,
 }  # fmt: skip
-_HUB_KEYS = {"path": str, "config": str, "revision": str, "split": str}
+_HUB_KEYS = {"path": str, "config": (str, list), "revision": str, "split": str}
 _RECORD_KEYS = {"prompt": str, "response": str}
 _MESSAGE_KEYS = {"role": str, "content": str}
-_WORDS = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", (list, str): "a list or an expression", (dict, list): "a row or a list of rows"}  # fmt: skip
+_WORDS = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", (list, str): "a list or an expression", (str, list): "a name or a list of names", (dict, list): "a row or a list of rows"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,9 +104,10 @@ class TemplateSet:
     path: Path
     dataset: str
     about: str
-    hub: dict[str, str] | None
+    hub: dict[str, str | list[str]] | None
     license: str | None
     verified: bool
+    explode: str | None
     columns: dict[str, str]
     where: str | None
     record: dict[str, str]
@@ -130,7 +134,8 @@ class TemplateSet:
     @cached_property
     def needs(self) -> frozenset[str]:
         """The raw columns that every row must have."""
-        return frozenset().union(*(_needs(source) for source in self.columns.values()))
+        needs = frozenset().union(*(_needs(source) for source in self.columns.values()))
+        return (needs - {*EXPLODED}) | _needs(self.explode) if self.explode else needs
 
     @cached_property
     def optional(self) -> frozenset[str]:
@@ -141,6 +146,7 @@ class TemplateSet:
     def record_hash(self) -> str:
         """A hash of what loading reads: a phrasing may change without the records being loaded again."""
         read = (
+            self.explode,
             self.columns,
             self.where,
             self.record,
@@ -247,6 +253,7 @@ class _Checker:
             hub=hub or None,
             license=data.get("license"),
             verified=data.get("verified", False),
+            explode=data.get("explode"),
             columns=columns,
             where=data.get("where"),
             record=record,
@@ -285,6 +292,8 @@ class _Checker:
         return columns
 
     def expressions(self, data: dict[str, Any], columns: dict[str, str]) -> None:
+        if isinstance(data.get("explode"), str):
+            self.reads(data["explode"], ("explode",), sandbox.expression_reads)
         for key in ("where", "messages", "choices", "answer", "references"):
             if isinstance(data.get(key), str):
                 self.expression(data[key], (key,), columns)
