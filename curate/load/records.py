@@ -45,6 +45,7 @@ import polars as pl
 from curate import methods
 from curate.errors import MethodError, RequestError, RowSkipped, SourceError
 from curate.methods import Method
+from curate.render import sandbox
 from curate.render.engine import Engine
 from curate.render.template import TemplateSet, load_set
 from curate.table import LOAD_SCHEMA, REMOVED_SCHEMA
@@ -154,11 +155,12 @@ def records(
     template = source.template or _beside(method, "TEMPLATE")
     rows = method.function()(**method.call_options(options, base=base, seed=seed, workers=workers))
     builder = _Builder(source)
-    for file, group in groupby(rows, key=lambda row: row.file):
-        same_file = iter(group)
-        head = _head(same_file)
-        shape = _shape(file or source.name, head, source, template, templates)
-        yield from _file(file or source.name, chain(head, same_file), shape, builder)
+    with sandbox.watched():
+        for file, group in groupby(rows, key=lambda row: row.file):
+            same_file = iter(group)
+            head = _head(same_file)
+            shape = _shape(file or source.name, head, source, template, templates)
+            yield from _file(file or source.name, chain(head, same_file), shape, builder)
     if builder.rows:
         yield builder.flush()
     if not builder.total:

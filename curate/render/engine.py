@@ -109,6 +109,8 @@ class Engine:
             roles = dict(zip(self._computed, self._columns(fields), strict=True)) if self._computed else {}
         except RowSkipped:
             raise
+        except sandbox.Stopped as stopped:
+            raise TemplateError(f"{self.set.path}: `columns` was stopped: {stopped}") from stopped
         except Exception as error:
             raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
         for role, column in self._direct:
@@ -121,7 +123,13 @@ class Engine:
 
     def record(self, fields: Mapping[str, Any]) -> Record:
         """What curation sees. Raises RowSkipped: as ``roles``, and where prompt or response is null or empty."""
-        roles = self.roles(fields)
+        sandbox.WATCH.row += 1
+        try:
+            return self._record(self.roles(fields))
+        finally:
+            sandbox.WATCH.row += 1
+
+    def _record(self, roles: dict[str, Any]) -> Record:
         _refuse_null(roles, self._record_reads)
         if self.set.answer is not None:
             roles["answer"] = self._right_text(roles)
@@ -149,9 +157,13 @@ class Engine:
         if self.set.messages is not None:
             return [as_is(self._evaluate(self._conversation, roles, "messages", id))]
         for_template, for_options = pair(self.seed, "render", id)
-        phrasings = self._drawn(for_template, id, roles, which)
-        right = self._gold(roles, id)
-        return [self._phrase(phrasing, roles, right, for_options, id) for phrasing in phrasings]
+        sandbox.WATCH.row += 1
+        try:
+            phrasings = self._drawn(for_template, id, roles, which)
+            right = self._gold(roles, id)
+            return [self._phrase(phrasing, roles, right, for_options, id) for phrasing in phrasings]
+        finally:
+            sandbox.WATCH.row += 1
 
     def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
         applying = self._templates
@@ -238,6 +250,9 @@ class Engine:
             return compiled(roles)
         except RowSkipped:
             raise
+        except sandbox.Stopped as stopped:
+            where = f" at the row {id}" if id else ""
+            raise TemplateError(f"{self.set.path}: `{key}` was stopped{where}: {stopped}") from stopped
         except Exception as error:
             raise self._error(error, key, id) from error
 

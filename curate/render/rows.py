@@ -17,6 +17,7 @@ import pyarrow as pa
 from curate import columns
 from curate.errors import RowSkipped, TemplateError
 from curate.progress import bar
+from curate.render import sandbox
 from curate.render.engine import Engine, Rendered, as_is
 from curate.render.template import load_set
 from curate.render.vector import Vector, compile_set
@@ -87,7 +88,7 @@ class _Chunk:
     def _by_row(self, rows: np.ndarray, renderers: dict[str, _Renderer], which: str) -> pl.DataFrame:
         places: list[int] = []
         renderings: list[Rendered] = []
-        with _collector_paused():
+        with _collector_paused(), sandbox.watched():
             for i, rendered in self._rendered(rows, renderers, which):
                 if isinstance(rendered, str):
                     self.gone.append(i)

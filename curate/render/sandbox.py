@@ -8,7 +8,11 @@ stays. A text of the row is data; braces in it are never evaluated.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from typing import Any
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
@@ -20,7 +24,50 @@ from curate.errors import RowSkipped
 from curate.render.cleanup import FILTERS
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+LONGEST = 10_000_000  # characters of one text
+SLOWEST = 1.0  # seconds of processor time for one row
+_LARGEST = 100_000  # of a number in a template: a larger width or count is a mistake, or an attack
+_PIECES = 512  # of a text, before they are counted one by one
 _LOADING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
+
+
+class Stopped(Exception):
+    """A text that grew too long or took too much time."""
+
+
+class _Watch:
+    """Tells a row that takes too long. Whoever works on a row adds one to ``row`` before and one after, so that it is odd
+    inside; a timer of processor time looks whether it has moved."""
+
+    TICK = 0.1
+
+    def __init__(self) -> None:
+        self.row = self._seen = self._ticks = 0
+
+    def tick(self, *_: Any) -> None:
+        self._ticks = self._ticks + 1 if self.row == self._seen and self.row % 2 else 0
+        self._seen = self.row
+        if self._ticks * self.TICK >= SLOWEST:
+            self._ticks = 0
+            raise Stopped(f"it takes over {SLOWEST:g} s")
+
+
+WATCH = _Watch()
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Stops a row that takes more than SLOWEST, by a signal: in the main thread only, and not inside one call of C."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, WATCH.tick)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _Watch.TICK, _Watch.TICK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
@@ -48,7 +95,8 @@ def _printable(value: Any) -> Any:
 def _environment() -> _Sandbox:
     environment = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printable, cache_size=0)
     environment.globals.clear()
-    del environment.filters["random"]
+    for name in ("random", "center", "format"):  # "%999999999d" | format(1) is a gigabyte
+        del environment.filters[name]
     environment.filters.update(FILTERS)
     return environment
 
@@ -73,7 +121,25 @@ class Text:
         context.parent = names  # type: ignore[assignment]
         if context.vars:  # what the row before has set
             context.vars.clear()
-        return "".join(self._root(context))
+        source = self._root(context)
+        pieces = list(islice(source, _PIECES))
+        if len(pieces) == _PIECES:
+            pieces += _counted(source, sum(map(len, pieces)))
+        text = "".join(pieces)
+        if len(text) > LONGEST:
+            raise Stopped(_TOO_LONG)
+        return text
+
+
+_TOO_LONG = f"its text is longer than {LONGEST:,} characters"
+
+
+def _counted(source: Iterable[str], length: int) -> Iterator[str]:
+    for piece in source:
+        length += len(piece)
+        if length > LONGEST:
+            raise Stopped(_TOO_LONG)
+        yield piece
 
 
 class Expressions:
@@ -137,6 +203,11 @@ def _outside_default(node: nodes.Node) -> Iterator[str]:
 
 def _parsed(source: str) -> nodes.Template:
     tree = ENVIRONMENT.parse(source)
+    for constant in tree.find_all(nodes.Const):
+        if isinstance(constant.value, int | float) and abs(constant.value) > _LARGEST:
+            raise SecurityError(
+                f"the number {constant.value} is larger than {_LARGEST:,}, the most that a template may say"
+            )
     for node in tree.find_all((*_LOADING, nodes.Getattr, nodes.Getitem)):
         name = getattr(node, "attr", None) or getattr(getattr(node, "arg", None), "value", None)
         if isinstance(node, _LOADING):

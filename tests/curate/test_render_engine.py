@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import textwrap
+import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from curate.errors import RowSkipped, TemplateError
+from curate.render import sandbox
 from curate.render.engine import Engine
 from curate.render.template import TemplateSet, load_set
 
@@ -139,6 +142,44 @@ def test_a_part_that_one_row_lacks_names_template_and_row(tmp_path):
 
 
 ESCAPES = [
+    "{{ country.__init__.__globals__ }}",
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ country['__class__'] }}",
+    "{{ country['__cla' ~ 'ss__'] }}",
+    "{{ country | attr('__class__') }}",
+    "{{ country | attr('__cla' ~ 'ss__') }}",
+    "{{ country | attr('__class__') | attr('__mro__') }}",
+    "{{ [country] | map('attr', '__class__') | first }}",
+    "{{ {'a': country} | items | map(attribute='1.__class__') | first }}",
+    "{{ country.format.__self__ }}",
+    "{{ '{0.__class__}'.format(country) }}",
+    "{{ '{0.__class__.__mro__}'.format(country) }}",
+    "{{ '{a.__init__}'.format_map({'a': country}) }}",
+    "{{ '%s' | format(country.__class__) }}",
+    "{{ self.__class__ }}",
+    "{{ self._TemplateReference__context }}",
+    "{{ country.upper.__func__ }}",
+    "{{ (country | map('upper')).gi_frame }}",
+    "{{ (country | map('upper')).gi_code }}",
+    "{{ cycler }}",
+    "{{ joiner() }}",
+    "{{ dict(a=1) }}",
+    "{{ config }}",
+    "{{ get_flashed_messages.__globals__ }}",
+    "{{ [].append.__self__ }}",
+    "{{ [1].append(2) }}",
+    "{{ {'a': 1}.update({'b': 2}) }}",
+    "{{ {'a': 1}.pop('a') }}",
+    "{% set x = country.__class__ %}{{ x }}",
+    "{% macro m() %}{{ caller }}{% endmacro %}{{ m.__globals__ }}",
+    "{% macro m() %}x{% endmacro %}{{ m._func }}",
+    "{% for k in country.__dict__ %}{{ k }}{% endfor %}",
+    "{% if country.__class__ %}x{% endif %}",
+    "{{ loop.__class__ }}",
+    "{{ 'x' * 99999 * 99999 }}",
+    "{{ 2 ** 99 }}",
+    "{{ country | batch(2) | attr('gi_frame') }}",
+    "{{ debug() }}",
     "{{ ''.__class__.__mro__ }}",
     "{{ ''['__class__'] }}",
     "{{ country['__cl' ~ 'ass__'] }}",
@@ -159,6 +200,55 @@ ESCAPES = [
     "{{ country.append('x') }}",
     "{% for f in [country] | map(attribute='__class__') %}{{ f }}{% endfor %}",
 ]
+
+
+def made(tmp_path: Path, template: str) -> Engine:
+    path = tmp_path / "made.yaml"
+    path.write_text(
+        "dataset: made\nabout: Made up.\ncolumns: {text: text}\nrecord: {prompt: '{{ text }}', response: x}\n"
+        "example: {text: a}\ntemplates:\n"
+        f"  - {{name: t, kind: forward, style: plain, target: x, input: {json.dumps(template)}}}\n",
+        "utf-8",
+    )
+    return Engine(load_set(str(path)))
+
+
+def test_a_text_that_grows_without_end_is_stopped_and_named(tmp_path):
+    engine = made(tmp_path, "{% for a in text %}{% for b in text %}{{ text }}{% endfor %}{% endfor %}")
+    assert len(engine.render("r1", {"text": "ab" * 50})[0].messages[0]["content"]) == 1_000_000
+    with pytest.raises(
+        TemplateError, match=r"made.yaml: `t` was stopped at the row r1: its text is longer than 10,000,000"
+    ):
+        engine.render("r1", {"text": "ab" * 5_000})
+
+
+def test_a_template_that_takes_over_a_second_is_stopped_and_named(tmp_path):
+    engine = made(
+        tmp_path, "{% for a in text %}{% for b in text %}{% for c in text %}{% endfor %}{% endfor %}{% endfor %}x"
+    )
+    with sandbox.watched():
+        assert engine.render("r1", {"text": "a" * 9})[0].messages[0]["content"] == "x"
+        with pytest.raises(TemplateError, match=r"made.yaml: `t` was stopped at the row r2: it takes over 1 s"):
+            engine.render("r2", {"text": "a" * 5_000})
+        assert engine.render("r3", {"text": "a" * 9})
+
+
+def test_slow_work_between_rows_is_not_stopped(tmp_path):
+    engine = made(tmp_path, "{{ text }}")
+    with sandbox.watched():
+        engine.render("r1", {"text": "a"})
+        until = time.process_time() + 1.3
+        while time.process_time() < until:
+            pass
+        assert engine.render("r2", {"text": "a"})
+
+
+@pytest.mark.parametrize(
+    "source", ["{{ '%999999999d' | format(1) }}", "{{ text | center(9) }}", "{{ text | indent(999999999) }}"]
+)
+def test_widths_that_fill_the_memory_are_refused(tmp_path, source):
+    with pytest.raises(TemplateError):
+        made(tmp_path, source)
 
 
 @pytest.mark.parametrize("source", ESCAPES)
