@@ -63,11 +63,17 @@ def run(
     found = recipes.read(recipe, sets)
     work = work or Path("work") / found.name
     if plan:
-        rows = [
+        found_stages = stages.plan(found)
+        rows: list[dict[str, Any]] = [
             {"stage": s.title, "method": s.method, "options": _short(s.options), "state": runner.state(work, s)}
-            for s in stages.plan(found)
+            for s in found_stages
         ]
+        mixture = stages.mixture(found, work, found_stages)
+        if as_json and mixture:
+            next(row for row in rows if row["stage"].endswith("-mix"))["mixture"] = mixture
         _print(rows, as_json, title=f"{found.name}: what `tamis run` would do in {work}")
+        if mixture and not as_json:
+            _print(_quotas(mixture), False, title="The mixture", right=("there", "weight", "quota", "share %"))
         return
     with progress.shown():
         outcome = runner.run(found, work, until=until, workers=workers, on_stage=progress.say)
@@ -170,14 +176,56 @@ def templates_check(
         list[str] | None,
         typer.Argument(metavar="[NAME|PATH]...", help="Sets to check; the whole library if not given."),
     ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Put the rows of this file, folder or glob through the one set named."),
+    ] = None,
+    header: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="The columns of a CSV or TSV without names: sentence,label.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many of its rows.")] = 1_000,
+    hub: Annotated[bool, typer.Option("--hub", help="Compare with the Hub: columns, label names, 100 rows.")] = False,
     as_json: Json = False,
 ) -> None:
     """Look for mistakes in templates. Exit code 1 if there is one."""
     from curate.render import check
 
-    findings = check.findings(paths or [], Path.cwd())
+    columns = [name.strip() for name in header.split(",")] if header else None
+    findings = check.findings(paths or [], Path.cwd(), data=data, header=columns, limit=limit, hub=hub)
     _print(findings, as_json, empty="No findings.")
     if findings:
+        raise typer.Exit(1)
+
+
+@templates_app.command("import")
+def templates_import(
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="promptsource, superni or flan.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A file of that format, or a folder of them.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the files are written; one file goes to the screen without."),
+    ] = None,
+    compat: Annotated[
+        str, typer.Option(help="promptsource: raw cuts nothing; t0 cuts what is printed at 2,048 characters, as P3 is.")
+    ] = "raw",
+    as_json: Json = False,
+) -> None:
+    """Another project's templates as sets of ours (SuperNI: as rows). Findings say what is not converted, and why."""
+    from curate.render.importers import command
+
+    found = command.imported(format, path, compat)
+    if out is not None:
+        found.write(out)
+    elif not as_json:
+        found.write_to(sys.stdout)
+    report = found.report(out)
+    if as_json:
+        print(json.dumps(report, ensure_ascii=False, indent=2))
+    else:
+        for finding in found.findings:
+            print(finding, file=sys.stderr)
+        print(report["summary"], file=sys.stderr)
+    if not found.converted:
         raise typer.Exit(1)
 
 
@@ -215,14 +263,18 @@ def analyse(
 def eval(
     model: Annotated[str, typer.Argument(help="A local model folder or a Hub id.")],
     rows: Annotated[Path, typer.Argument(help="A parquet file or a release folder with `messages`.")],
+    by: Annotated[str, typer.Option(help="task, or template: how much the score depends on the phrasing.")] = "task",
     as_json: Json = False,
 ) -> None:
-    """Bits per byte of the responses in a rendered table under a model."""
+    """Bits per byte of the responses in a rendered table under a model; by template also accuracy, and its spread."""
     from curate import progress
-    from train.scoring import perplexity
+    from train.scoring import by_template, perplexity
 
+    tables = {"task": perplexity.table, "template": by_template.table}
+    if by not in tables:
+        raise RequestError(f"--by {by}: there are: {', '.join(tables)}")
     with progress.shown():
-        scores = perplexity.table(model, rows)
+        scores = tables[by](model, rows)
     _print(scores, as_json)
 
 
@@ -325,6 +377,20 @@ def _funnel(rows: list[dict[str, Any]], as_json: bool) -> None:
     ]
     _print(shown, False, title="The funnel", right=("in", "out", "kept %", "s", "peak MB"))
     return None
+
+
+def _quotas(mixture: list[dict[str, Any]]) -> list[dict[str, str]]:
+    """A mixture's plan as people read it."""
+    return [
+        {
+            "name": line["name"],
+            "there": f"{line['there']:,}",
+            "weight": f"{line['weight']:g}",
+            "quota": f"{line['quota']:,}",
+            "share %": f"{100 * line['share']:.2f}",
+        }
+        for line in mixture
+    ]
 
 
 def _arms(table: list[dict[str, Any]]) -> list[dict[str, str]]:

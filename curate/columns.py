@@ -25,6 +25,7 @@ STAGE = "stage"
 REASON = "reason"
 DUPLICATE_OF = "duplicate_of"
 SIMILARITY = "similarity"
+MATCHED = "matched"  # the words that a row shares with what it must not share them with
 
 # after select, mix
 RANK = "rank"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from curate import methods, strict_yaml
-from curate.errors import MethodError, RecipeError
+from curate.errors import MethodError, RecipeError, RequestError
 from curate.methods import REQUIRED, Method, Parameter, accepts, nearest
 
 STEP_KINDS = ("filter", "dedup", "embed", "cluster", "select")
@@ -34,9 +34,15 @@ _HOLDOUT = (
     Parameter("fraction", "float | None", None),
     Parameter("rows", "int | None", None),
     Parameter("task_cluster", "str | None", None),
+    Parameter("overlap", "Literal['fail', 'remove'] | None", None),  # of 13 words in a row; with a task cluster: fail
     Parameter("base", "float", 0.0),  # a further share, set aside as the text that `model: tiny` is pretrained on
 )
-_RENDER = (Parameter("templates", "str", "one"), Parameter("no_options", "float", 0.0))
+_RENDER = (
+    Parameter("templates", "str", "one"),
+    Parameter("no_options", "float", 0.0),
+    Parameter("inversions", "float", 0.0),
+    Parameter("few_shot", "dict | None", None),
+)
 _SOURCE_ONLY = ("base", "seed", "templates")  # what the runner fills in a loader's common options
 
 
@@ -198,8 +204,8 @@ class _Check:
             ways = [key for key in ("fraction", "rows", "task_cluster") if holdout.get(key) is not None]
             if len(ways) != 1:
                 self.say("holdout needs exactly one of `fraction`, `rows`, `task_cluster`", "holdout")
-        mix = self.mix(top.get("mix"))
-        render = self.section("render", top, _RENDER)
+        mix = self.mix(top.get("mix"), {source.name for source in sources})
+        render = self.rendering(top)
         train = self.training(top)
         study, arms = self.study(top, train, holdout)
         release = None
@@ -251,6 +257,21 @@ class _Check:
         if name not in self.data or (self.data[name] is None and name not in ("render", "release")):
             return None
         return self.bind(name, parameters, top.get(name) or {}, (name,))
+
+    def rendering(self, top: dict[str, Any]) -> dict[str, Any] | None:
+        render = self.section("render", top, _RENDER)
+        if render and render["few_shot"] is not None:
+            from curate.render.few_shot import few_shot
+
+            at, before = ("render", "few_shot"), len(self.problems)
+            schema = methods.signature("curate/render/few_shot.py", "few_shot")
+            render["few_shot"] = self.bind("few_shot", schema, render["few_shot"], at)
+            if len(self.problems) == before:
+                try:
+                    few_shot(**render["few_shot"])
+                except RequestError as error:
+                    self.say(str(error), *at)
+        return render
 
     def sources(self, entries: Any) -> list[Source]:
         found: list[Source] = []
@@ -341,15 +362,45 @@ class _Check:
                     self.say(f"there is no source '{value}'{nearest(value, sources)}", *at, "where", column)
         return bound
 
-    def mix(self, choice: Any) -> tuple[str, dict[str, Any]] | None:
+    def mix(self, choice: Any, sources: set[str]) -> tuple[str, dict[str, Any]] | None:
         if choice is None:
             return None
-        names = [name for name in methods.functions("curate/mix.py") if name != "apply"]
-        name, options = _name_and_options(choice)
-        if name not in names:
-            self.say(f"unknown mix '{name}'{nearest(name, names)}; there are: {', '.join(names)}", "mix")
+        from curate import mix, presets
+
+        try:
+            names = [*mix.WAYS, *presets.names(self.path_base)]
+            name, options = _name_and_options(choice)
+            if name not in names:
+                self.say(f"unknown mix '{name}'{nearest(name, names)}; there are: {', '.join(names)}", "mix")
+                return None
+            common = methods.signature("curate/mix.py", "common")
+            if name in mix.WAYS:
+                schema = methods.signature("curate/mix.py", name, 1) + common
+            else:
+                presets.load(name, self.path_base)
+                own = methods.signature("curate/presets.py", "bind", 3)
+                schema = (Parameter("rows", "int | None", None), *own, *_without(common, "by", "example_cap"))
+        except RequestError as error:  # a preset's own file is wrong
+            self.problems.append(str(error))
             return None
-        return name, self.bind(f"mix {name}", methods.signature("curate/mix.py", name, 1), options, ("mix", name))
+        before = len(self.problems)
+        bound = self.bind(f"mix {name}", schema, options, ("mix", name))
+        for option, problem in mix.problems(name, bound, self.path_base) if len(self.problems) == before else ():
+            self.say(f"mix {name}: {problem}", "mix", name, option)
+        for option in ("rows", "tokens", "weights") if bound.get("by") == "source" else ("sources",):
+            named = bound.get(option)
+            for one in named if isinstance(named, dict) else ():
+                for source in (named or {})[one] if option == "sources" else [one]:
+                    if sources and source not in sources:
+                        there = ", ".join(sorted(sources))
+                        self.say(
+                            f"mix {name}: there is no source '{source}'{nearest(source, sources)}; there are: {there}",
+                            "mix",
+                            name,
+                            option,
+                            one,
+                        )
+        return name, bound
 
     def training(self, top: dict[str, Any]) -> dict[str, Any] | None:
         if not self.data.get("train"):

@@ -22,14 +22,15 @@ from curate.errors import DataError
 from curate.files import read_json, write_json
 from curate.methods import Method
 from curate.pool import Pool
-from curate.progress import bar, track
+from curate.progress import bar, say, track
 from curate.recipe import Recipe, Source, Step
-from curate.runner import Job, Stage, key_of
+from curate.runner import Job, Stage, key_of, state
 
 _HERE = Path(__file__).resolve().parent
 _HEAVY = (columns.MESSAGES, columns.FIELDS, columns.EXTRA)  # columns that no selector reads
 BASE_REASON = "base: set aside to pretrain the tiny base model"
 HOLDOUT_REASON = "holdout: set aside for evaluation"
+_MIX_LINES = 100  # of a mixture's plan that a run prints
 
 
 def plan(recipe: Recipe) -> tuple[Stage, ...]:
@@ -65,7 +66,7 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
         add(step.name, step.kind, step.method.name, options, compute, code, where=step.where)
     first_select = next((stage for stage in stages if stage.kind == "select"), None)
     if recipe.mix:
-        add("mix", "mix", recipe.mix[0], recipe.mix[1], _mix, [_HERE / "mix.py"])
+        add("mix", "mix", recipe.mix[0], recipe.mix[1], _mix, [_HERE / "mix.py"], **_mix_parts(recipe))
     sets = _set_hashes(recipe, "source_hash")
     if recipe.render is not None or recipe.train or recipe.study or recipe.release is not None:
         add(
@@ -320,21 +321,32 @@ def _load_source(job: Job, number: int, source: Source) -> dict[str, Any]:
 
 
 def _holdout(job: Job) -> dict[str, Any]:
-    from curate.holdout import hold_out
+    from curate.holdout import hold_out, split
 
     options = dict(job.stage.options)
     base_share = options.pop("base")
     whole = _light(job.parent)
-    aside = hold_out(whole, seed=job.stage.seed, **options)
-    reason = np.where(aside, HOLDOUT_REASON, "")
+    sides = split(whole, seed=job.stage.seed, **options)
+    aside = sides["aside"].to_numpy()
+    reason = np.where(aside, HOLDOUT_REASON, sides[columns.REASON].to_numpy())
     if base_share:
-        rest = np.flatnonzero(~aside)
+        rest = np.flatnonzero(~aside & sides[columns.REASON].is_null().to_numpy())
         base = hold_out(whole[rest.tolist()], fraction=base_share, seed=draw(job.stage.seed, "holdout", "base") % 2**31)
-        reason = reason.astype(object)
         reason[rest[base]] = BASE_REASON
-    reasons = pl.Series(columns.REASON, [text or None for text in reason.tolist()], dtype=pl.String)
-    _split(job, lambda part, start: reasons.slice(start, part.height))
-    return {"held_out": int(aside.sum()), "base": int((reasons == BASE_REASON).sum())}
+    reasons = pl.Series(columns.REASON, reason.tolist(), dtype=pl.String)
+    shared = sides.select(columns.DUPLICATE_OF, columns.MATCHED)
+    looked = shared[columns.MATCHED].null_count() < shared.height
+    _split(
+        job,
+        lambda part, start: reasons.slice(start, part.height),
+        (lambda start, rows: shared.slice(start, rows).to_dict()) if looked else None,
+    )
+    gone = sides[columns.REASON].drop_nulls().value_counts(sort=True)
+    return {
+        "held_out": int(aside.sum()),
+        "base": int((reasons == BASE_REASON).sum()),
+        **({"on_neither_side": dict(gone.iter_rows())} if gone.height else {}),
+    }
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
@@ -476,19 +488,63 @@ def _mix(job: Job) -> dict[str, Any]:
     from curate import mix
 
     whole = table.read(job.parent / "kept")
-    counts = {str(k): int(v) for k, v in sorted(whole[columns.SOURCE].value_counts().iter_rows())}
-    quotas = getattr(mix, job.stage.method)(counts, **job.stage.options)
-    kept, gone = mix.apply(whole, quotas, job.stage.seed)
+    arranged = mix.arrange(whole, job.stage.method, job.stage.options, seed=job.stage.seed, base=job.recipe.base)
+    kept, gone = arranged.apply(whole, job.stage.seed)
     table.write(job.folder / "kept", kept)
     table.write(job.folder / "removed", gone.with_columns(pl.lit(job.stage.title).alias(columns.STAGE)))
-    return {"quotas": quotas, "available": counts}
+    plan, came = arranged.plan, mix.realised(arranged, whole, kept)
+    nothing = {"rows": 0, "counted": 0, **({"tokens": 0} if plan.unit == "tokens" else {})}
+    lines = [{**line, **came.get(line["name"], nothing)} for line in plan.lines()]
+    say(f"  mix: {plan.summary()}")
+    for line in lines[:_MIX_LINES]:
+        say("  " + mix.sentence(line, plan.unit))
+    if len(lines) > _MIX_LINES:
+        say(f"  … and {len(lines) - _MIX_LINES:,} more in {job.stage.title}/manifest.json")
+    return {"by": plan.by, "unit": plan.unit, "mixture": lines, "short": plan.short}
+
+
+def mixture(recipe: Recipe, work: Path, stages: tuple[Stage, ...]) -> list[dict[str, Any]]:
+    """The plan of a recipe's mixture, a line a name, where the counts are known: from the mix stage if it has run, else
+    from the table before it. Empty where that has not run either, or where tokens would have to be counted first."""
+    from curate import mix
+
+    stage = next((stage for stage in stages if stage.kind == "mix"), None)
+    if stage is None or stage.parent is None:
+        return []
+    if state(work, stage) == "cached":
+        return read_json(work / stage.title / "manifest.json")["facts"]["mixture"]
+    if state(work, stage.parent) != "cached" or stage.options.get("tokens") is not None:
+        return []
+    wanted = mix.needs(stage.method, stage.options)
+    parts = table.shards(work / stage.parent.title / "kept")
+    whole = pl.concat([pl.read_parquet(part, columns=wanted) for part in parts])
+    return mix.arrange(whole, stage.method, stage.options, seed=stage.seed, base=recipe.base).plan.lines()
+
+
+def _mix_parts(recipe: Recipe) -> dict[str, Any]:
+    """What a mixture depends on beside its options: the files of a preset and of a tokenizer."""
+    from curate import mix, presets, token_counts
+    from curate.files import sha256
+
+    assert recipe.mix is not None
+    way, options = recipe.mix
+    parts = {}
+    if way not in mix.WAYS:
+        files = [presets.path_of(name, recipe.base) for name in presets.files_of(way, recipe.base)]
+        parts["preset"] = {path.stem: sha256(path) for path in files}
+        if presets.load(way, recipe.base).counts_templates:
+            parts["sets"] = _set_hashes(recipe, "source_hash")
+    if options.get("tokens") is not None:
+        parts["tokenizer"] = token_counts.fingerprint(options["tokenizer"], recipe.base)
+    return parts
 
 
 def _render(job: Job) -> dict[str, Any]:
     parts = table.shards(job.parent / "kept")
+    exemplars = _exemplars(parts, job.stage.options, job.stage.seed)
     work = [(number, path) for number, path in enumerate(parts) if not (job.folder / "kept" / path.name).is_file()]
     arguments = [
-        (path, job.folder, number, job.stage.options, job.stage.seed, job.recipe.base, job.stage.title)
+        (path, job.folder, number, job.stage.options, exemplars, job.stage.seed, job.recipe.base, job.stage.title)
         for number, path in work
     ]
     for _ in track(_map(_render_shard, arguments, job.workers), "render: shards", total=len(arguments)):
@@ -502,12 +558,32 @@ def _render(job: Job) -> dict[str, Any]:
     return {"templates": dict(sorted(counts.items()))}
 
 
+def _exemplars(parts: list[Path], render: dict[str, Any], seed: int) -> pl.DataFrame | None:
+    """The rows that few-shot prompts take their examples from."""
+    if render.get("few_shot") is None:
+        return None
+    from curate.render.few_shot import few_shot, set_aside
+
+    light = [pl.read_parquet(path, columns=[columns.ID, columns.TEMPLATE_SET]) for path in parts]
+    ids = set_aside(pl.concat(light), few_shot(**render["few_shot"]), seed)
+    wanted = [columns.ID, columns.TEMPLATE_SET, columns.FIELDS]
+    rows = (pl.read_parquet(path, columns=wanted).filter(pl.col(columns.ID).is_in(ids.implode())) for path in parts)
+    return pl.concat(rows)
+
+
 def _render_shard(
-    path: Path, folder: Path, number: int, options: dict[str, Any], seed: int, base: Path, title: str
+    path: Path,
+    folder: Path,
+    number: int,
+    options: dict[str, Any],
+    exemplars: pl.DataFrame | None,
+    seed: int,
+    base: Path,
+    title: str,
 ) -> int:
     from curate.render.rows import render_rows
 
-    kept, gone = render_rows(pl.read_parquet(path), **options, seed=seed, base=base)
+    kept, gone = render_rows(pl.read_parquet(path), **options, exemplars=exemplars, seed=seed, base=base)
     table.write_shard(folder / "removed", number, gone.with_columns(pl.lit(title).alias(columns.STAGE)))
     table.write_shard(folder / "kept", number, kept)
     return kept.height
@@ -587,10 +663,11 @@ def _study(job: Job) -> dict[str, Any]:
     options.pop("arms")
     aside = table.read(job.work / holdout.title / "removed").filter(pl.col(columns.REASON) == HOLDOUT_REASON)
     paths = {}
+    exemplars = _exemplars(table.shards(job.work / select.parent.title / "kept"), render, job.stage.seed)
     for name, rows in (("rows", table.read(job.work / select.parent.title / "kept")), ("holdout", aside)):
         paths[name] = job.folder / f"{name}.parquet"
         if not paths[name].is_file():
-            _write_rows(paths[name], _rendered_once(rows, render, job))
+            _write_rows(paths[name], _rendered_once(rows, render, exemplars, job))
     base = {"base_texts": _base_texts(job), "seed": job.stage.seed}
     usable = trainable(paths["rows"], train=training, **base)
     whole = _light(job.work / select.parent.title)
@@ -612,12 +689,14 @@ def _study(job: Job) -> dict[str, Any]:
     return {**facts, "pool": len(pool), "without_response": whole.height - len(pool)}
 
 
-def _rendered_once(rows: pl.DataFrame, render: dict[str, Any], job: Job) -> pl.DataFrame:
+def _rendered_once(
+    rows: pl.DataFrame, render: dict[str, Any], exemplars: pl.DataFrame | None, job: Job
+) -> pl.DataFrame:
     """A study trains and scores one phrasing a record, also where the release has all of them."""
     from curate.render.rows import render_rows
 
     options = {**render, "templates": "one"} if render["templates"] == "all" else render
-    return render_rows(rows, **options, seed=job.stage.seed, base=job.recipe.base)[0]
+    return render_rows(rows, **options, exemplars=exemplars, seed=job.stage.seed, base=job.recipe.base)[0]
 
 
 def _as(job: Job, stage: Stage) -> Job:

@@ -52,10 +52,11 @@ def text_of(table: pl.DataFrame, which: str) -> pl.Series:
 
 
 def write_shard(folder: Path, number: int, table: pl.DataFrame) -> Path:
-    """One shard, whole or absent. zstd, no write time inside: the same rows give the same bytes."""
+    """One shard, whole or absent. zstd, no write time inside: the same rows give the same bytes. Level 1: level 3 takes
+    twice the time for an eighth of the bytes."""
     path = folder / f"part-{number:05d}.parquet"
     with whole(path) as temporary:
-        table.write_parquet(temporary, compression="zstd", compression_level=3, statistics=True)
+        table.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
     return path
 
 

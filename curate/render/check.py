@@ -1,108 +1,118 @@
 """Looks over template sets: `tamis templates check`, and what `ls` and `show` print.
 
 Reading a set already refuses what can never work: an unknown key, bad Jinja, a role that is not there, options without an
-answer. The rules here find what would run and be wrong; each is one function, named by its rule.
+answer (``READING``). The rules of rules.py, row_rules.py and hub_rules.py find what would run and be wrong; each is one
+function, named by its rule. ``rules()`` lists them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from curate.errors import RowSkipped, TemplateError
+from curate.errors import RequestError, RowSkipped, TemplateError
 from curate.render.engine import Engine, Rendered
-from curate.render.template import Finding, Template, TemplateSet, load_set, names, read_set
+from curate.render.hub_rules import HUB, Fetch, fetch, fetched
+from curate.render.row_rules import REAL, ROWS, example
+from curate.render.rules import STATIC, near_duplicates
+from curate.render.subject import LIMITS, Raw, Subject
+from curate.render.template import Finding, TemplateSet, load_set, names, read_set
+
+READING = {  # rules of curate/render/template.py
+    "name": "There is no such set, or the file cannot be read.",
+    "yaml": "The file is not the YAML that is read here.",
+    "unknown-key": "A key that no set or template has.",
+    "missing-key": "A key that must be there is missing.",
+    "wrong-type": "A value of the wrong type: a list where a text should stand.",
+    "unknown-value": "A kind, a style or a metric that there is none of.",
+    "role-name": "A name that no role can have.",
+    "undefined-role": "A text or an expression reads a role that is not there, or is misspelt.",
+    "jinja": "A text that is not valid Jinja, or uses a filter that is not there.",
+    "sandbox": "A text that tries to reach what the sandbox forbids.",
+    "unseeded-randomness": "A text that draws at random by itself; draws are the engine's, keyed by seed and row.",
+    "choices": "Choices that are fewer than two, not texts, or twice the same; or not as many as the set's.",
+    "inverted-options": "An inverted prompt that shows options.",
+    "options-without-answer": "Options are shown, and the target is none of them.",
+    "templates-or-messages": "Both of two forms of which a set or a template has one, or neither.",
+    "message-roles": "Messages that have no user's, or do not end with the assistant's.",
+    "duplicate-name": "Two templates of one name.",
+}
 
 
-def findings(sets: list[str], base: Path | None = None) -> list[dict[str, str]]:
+def rules() -> dict[str, str]:
+    """Every rule and what it finds."""
+    functions = (*STATIC, near_duplicates, example, *ROWS, *REAL, *HUB)
+    found = {_rule(function.__name__): (function.__doc__ or "").split("\n\n")[0] for function in functions}
+    return READING | {rule: " ".join(said.split()) for rule, said in found.items()}
+
+
+def _rule(function: str) -> str:
+    return function.replace("near_duplicates", "near_duplicate").replace("_", "-")
+
+
+def findings(
+    sets: list[str],
+    base: Path | None = None,
+    *,
+    data: str | None = None,
+    header: list[str] | None = None,
+    limit: int = LIMITS.rows,
+    hub: bool = False,
+    fetch: Fetch = fetch,
+) -> list[dict[str, str]]:
     """Everything that is wrong with the sets, by name or path; with the whole library if none is named. One mapping a
-    finding: rule, where (file:line), why, mend. Also for a file that cannot be read at all."""
-    found = []
+    finding: rule, where (file:line), why, mend. Also for a file that cannot be read at all.
+
+    data, header: a path that the source `files` reads, whose first ``limit`` rows go through the one set named. hub: also
+    look at the Hub, with ``fetch``. Raises RequestError, SourceError: no such data, no network.
+    """
+    if data is not None and len(sets) != 1:
+        raise RequestError("--data: name the one set that these rows are for")
+    found: list[Finding] = []
+    subjects: list[Subject] = []
     for name in sets or names():
         template_set, unreadable = read_set(name, base)
-        found += unreadable if template_set is None else check(template_set)
-    return [asdict(finding) for finding in found]
+        found += unreadable
+        if template_set is not None:
+            subjects.append(Subject(template_set))
+    for subject in subjects:
+        found += _checked(subject)
+        if data is not None:
+            found += on_rows(subject.set, list(islice(_rows(data, header, base or Path()), limit)))
+        if hub and subject.set.hub is not None:
+            for where, there in fetched(subject.set, fetch):
+                found += [finding for rule in HUB for finding in rule(subject, where, there)]
+                rows = [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)]
+                found += on_rows(subject.set, rows) if subject.set.needs <= set(there.columns) else []
+    found += near_duplicates(subjects)
+    return [asdict(finding) for finding in dict.fromkeys(found)]
 
 
 def check(template_set: TemplateSet) -> list[Finding]:
-    """What would run and be wrong: no finding for a good set."""
-    rules = (constant_prompt, duplicate_template, leaked_answer, answer_not_asked, example)
-    return [finding for rule in rules for finding in rule(template_set)]
+    """What would run and be wrong in one set, as far as the set and its examples tell: no finding for a good one."""
+    subject = Subject(template_set)
+    return [*_checked(subject), *near_duplicates([subject])]
 
 
-def constant_prompt(template_set: TemplateSet) -> Iterator[Finding]:
-    """A prompt that reads nothing of the row is the same for every row, with as many different targets."""
-    for template in template_set.templates:
-        if not template.input_reads:
-            yield _at(
-                template_set, template, "constant-prompt", "reads nothing of the row", "print a role in its input"
-            )
+def _checked(subject: Subject) -> list[Finding]:
+    return [finding for rule in (*STATIC, example, *ROWS) for finding in rule(subject)]
 
 
-def duplicate_template(template_set: TemplateSet) -> Iterator[Finding]:
-    """Two templates of a set that differ in white space and case only."""
-    seen: dict[tuple[str | None, str], str] = {}
-    for template in template_set.templates:
-        text = "\n".join(content for _, content in template.messages)
-        first = seen.setdefault((template.when, "".join(text.split()).casefold()), template.name)
-        if first != template.name:
-            yield _at(
-                template_set,
-                template,
-                "duplicate-template",
-                f"says the same as '{first}'",
-                "drop one or put it differently",
-            )
+def on_rows(template_set: TemplateSet, rows: Sequence[Raw]) -> list[Finding]:
+    """What real rows show: (where, columns) of each."""
+    subject = Subject(template_set, rows)
+    return [finding for rule in (*ROWS, *REAL) for finding in rule(subject)]
 
 
-def leaked_answer(template_set: TemplateSet) -> Iterator[Finding]:
-    """A prompt that holds the target: by its source, or in the example where the target is long enough to tell."""
-    leaking = {t.name for t in template_set.templates if t.kind != "inverted" and "answer" in t.input_reads}
-    for rendered in _renderings(template_set):
-        target = rendered.messages[-1]["content"]
-        prompts = [message["content"] for message in rendered.messages[:-1]]
-        if rendered.choices is None and len(target) > 15 and any(target in prompt for prompt in prompts):
-            leaking.add(rendered.template)
-    for template in template_set.templates:
-        if template.name in leaking:
-            yield _at(
-                template_set,
-                template,
-                "leaked-answer",
-                "gives its target away in the prompt",
-                "print another role there",
-            )
+def _rows(data: str, header: list[str] | None, base: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    from curate.load import files
 
-
-def answer_not_asked(template_set: TemplateSet) -> Iterator[Finding]:
-    """With choices, a forward template whose target is none of them cannot be scored, and is turned around in truth."""
-    if template_set.choices is None:
-        return
-    for template in template_set.templates:
-        if template.kind == "forward" and "answer" not in template.target_reads:
-            mend = "print `{{ answer }}` in the target, or call its kind inverted"
-            yield _at(template_set, template, "answer-not-asked", "is forward, but its target is no choice", mend)
-
-
-def example(template_set: TemplateSet) -> Iterator[Finding]:
-    """The set's own examples must make a record each, and every template must render for one of them."""
-    engine, unseen = Engine(template_set), {template.name: template for template in template_set.templates}
-    for i, fields in enumerate(template_set.examples):
-        keys = ("example", i) if ("example", i) in template_set.lines else ("example",)
-        where = f"{template_set.path}:{template_set.lines.get(keys, 1)}"
-        try:
-            for one in engine.unfold(fields):
-                engine.record(one)
-                for rendered in engine.render("example", one, which="all"):
-                    unseen.pop(rendered.template, None)
-        except (RowSkipped, TemplateError) as error:
-            yield Finding("example", where, f"the example does not render: {error}", "mend the example or the set")
-            return
-    for template in unseen.values():
-        why = "applies to none of the examples"
-        yield _at(template_set, template, "example", why, "add an example for which its `when` holds")
+    for raw in files.load(path=data, header=header, base=base):
+        if raw.fields is not None:  # a line that is no row is told by the run
+            yield raw.where, raw.fields
 
 
 def listing() -> list[dict[str, Any]]:
@@ -140,7 +150,3 @@ def _renderings(template_set: TemplateSet) -> list[Rendered]:
         ]
     except (RowSkipped, TemplateError):
         return []
-
-
-def _at(template_set: TemplateSet, template: Template, rule: str, why: str, mend: str) -> Finding:
-    return Finding(rule, f"{template_set.path}:{template.line}", f"the template '{template.name}' {why}", mend)

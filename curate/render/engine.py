@@ -12,14 +12,14 @@ wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from curate.draws import draw, pair
 from curate.errors import RowSkipped, TemplateError
 from curate.render import sandbox
-from curate.render.options import draw_options, unshown
+from curate.render.invert import derive
+from curate.render.options import EVERY_STYLE, draw_options, unshown, without_options
 from curate.render.template import Template, TemplateSet
 
 Message = dict[str, str]
@@ -60,12 +60,14 @@ class Engine:
     """A template set, compiled. seed: of the draws of template, options style and order, each keyed by the record's id.
     no_options: the share of records whose template, if it shows options, is put without them: the lines that hold nothing
     but ``{{ options }}`` go, and ``{% if options %}`` is false (the zero-shot half without options of Flan 2022, arXiv
-    2301.13688, section 3)."""
+    2301.13688, section 3). inversions: the share of records that are put in a template turned around by rule
+    (curate/render/invert.py), where one applies."""
 
-    def __init__(self, template_set: TemplateSet, seed: int = 0, no_options: float = 0.0):
+    def __init__(self, template_set: TemplateSet, seed: int = 0, no_options: float = 0.0, inversions: float = 0.0):
         self.set = template_set
         self.seed = seed
         self.no_options = no_options
+        self.inversions = inversions
         self._explode = _expression(template_set.explode)
         self._needs = sorted(template_set.needs)
         paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
@@ -83,9 +85,12 @@ class Engine:
         self._response = sandbox.Text(template_set.record["response"])
         self._record_reads = self._prompt.reads | self._response.reads
         self._templates = tuple(_Phrasing(template) for template in template_set.templates)
-        self._conditions = list(dict.fromkeys(template.when for template in template_set.templates if template.when))
+        derived = derive(template_set) if inversions > 0 else ()
+        self._derived = tuple(_Phrasing(template) for template in derived)
+        every = (*template_set.templates, *derived)
+        self._conditions = list(dict.fromkeys(template.when for template in every if template.when))
         self._when = sandbox.Expressions(self._conditions)
-        self._applying: dict[tuple[bool, ...], tuple[_Phrasing, ...]] = {}
+        self._applying: dict[tuple[bool, ...], tuple[tuple[_Phrasing, ...], tuple[_Phrasing, ...]]] = {}
 
     def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
@@ -161,18 +166,33 @@ class Engine:
         try:
             phrasings = self._drawn(for_template, id, roles, which)
             right = self._gold(roles, id)
-            return [self._phrase(phrasing, roles, right, for_options, id) for phrasing in phrasings]
+            hidden = self._hidden(id)
+            return [self._phrase(phrasing, roles, right, for_options, hidden, id) for phrasing in phrasings]
         finally:
             sandbox.WATCH.row += 1
 
+    def render_like(self, id: str, other: str, fields: Mapping[str, Any], template: str | None) -> Rendered:
+        """The row ``other`` as an example for the record ``id``: in the template of that name, with options shown in the same
+        style or hidden as the record's are, in an order of its own; with None in a template drawn for the pair."""
+        roles = self.roles(fields)
+        for_template, for_order = pair(self.seed, "render.like", f"{id}\0{other}")
+        phrasing = self._drawn(for_template, other, roles, template or "one")[0]
+        number = pair(self.seed, "render", id)[1] % EVERY_STYLE + EVERY_STYLE * for_order
+        return self._phrase(phrasing, roles, self._gold(roles, other), number, self._hidden(id), other)
+
     def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
-        applying = self._templates
+        applying, derived = self._templates, self._derived
         if self._conditions:
             holds = tuple(map(bool, self._evaluate(self._when, roles, "when", id)))
             if holds not in self._applying:
                 true = {None, *(when for when, yes in zip(self._conditions, holds, strict=True) if yes)}
-                self._applying[holds] = tuple(phrasing for phrasing in applying if phrasing.when in true)
-            applying = self._applying[holds]
+                fit = (tuple(one for one in some if one.when in true) for some in (applying, derived))
+                self._applying[holds] = (next(fit), next(fit))
+            applying, derived = self._applying[holds]
+        if which != "one":
+            applying += derived
+        elif derived and self.turned_around(draw(self.seed, "render.inversions", id)):
+            applying = derived
         if which not in ("one", "all"):
             applying = tuple(phrasing for phrasing in applying if phrasing.name == which)
         if not applying:
@@ -182,7 +202,7 @@ class Engine:
         return (applying[number % len(applying)],) if which == "one" else applying
 
     def _phrase(
-        self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, number: int, id: str
+        self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, number: int, hidden: bool, id: str
     ) -> Rendered:
         if None in roles.values():
             _refuse_null(roles, phrasing.reads)
@@ -190,7 +210,7 @@ class Engine:
         if right is not None and right.texts is None:
             roles = {**roles, "answer": right.answer}
         elif right is not None and right.texts is not None:
-            shown = phrasing.shows and not self._hidden(id)
+            shown = phrasing.shows and not hidden
             texts = texts if shown else phrasing.unshown
             choices = phrasing.choices or right.texts
             options = draw_options(choices, number) if shown else unshown(choices)
@@ -210,6 +230,10 @@ class Engine:
         if phrasing.asks and right is not None and right.references:
             references = list(dict.fromkeys([content, *self._targets(phrasing, roles, right.references, id)]))
         return Rendered(phrasing.name, phrasing.kind, style, None, None, references, messages)
+
+    def turned_around(self, number: Any) -> Any:
+        """Whether the draw ``render.inversions`` of a record, or of many, takes a derived inversion."""
+        return number <= int(self.inversions * 2**64) - 1
 
     def hidden(self, number: Any) -> Any:
         """Whether the draw ``render.no_options`` of a record, or of many, takes the options away."""
@@ -289,15 +313,6 @@ class _Phrasing:
         self.asks = template.kind == "forward" and "answer" in target.reads
         self.bare = target.source.replace(" ", "") == "{{answer}}"
         self.reads = frozenset().union(*(text.reads for _, text in self.texts))
-
-
-_OPTIONS = r"[ \t]*\{\{\s*options\s*\}\}[ \t]*"
-_OPTIONS_LINE = re.compile(rf"^{_OPTIONS}\n+|\n\n{_OPTIONS}(?=\n\n|$)|\n{_OPTIONS}(?=\n|$)")
-
-
-def without_options(source: str) -> str:
-    """A template's text without the lines that hold nothing but ``{{ options }}``, and one of two blank lines around."""
-    return _OPTIONS_LINE.sub("", source)
 
 
 def _expression(source: str | None) -> Callable[[Any], Any]:

@@ -12,11 +12,12 @@ mixture holds such rows: google-research/FLAN, issue 25).
 
 from __future__ import annotations
 
+import re
 import string
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import permutations
-from math import factorial
+from math import factorial, lcm
 
 from curate.errors import RowSkipped
 
@@ -98,6 +99,7 @@ STYLES: tuple[Style, ...] = (
     Style("upper_dot", "{mark}. {text}", "{mark}. {text}", marks="upper"),
     Style("number_colon", "{mark}: {text}", "{mark}: {text}", marks="number", before="Select from\n"),
 )
+EVERY_STYLE = lcm(*range(1, len(STYLES) + 1))  # numbers equal modulo it give the same style, however many fit
 _ALWAYS = Style(
     "number_block", "{mark}. {text}", "{mark}", marks="number", between="\n\n", barred=()
 )  # options of many lines
@@ -140,6 +142,15 @@ def unshown(texts: tuple[str, ...]) -> Options:
     """The value where the prompt shows no options."""
     fitting(texts)
     return Options("", texts, tuple(range(len(texts))), None)
+
+
+_OPTIONS = r"[ \t]*\{\{\s*options\s*\}\}[ \t]*"
+_OPTIONS_LINE = re.compile(rf"^{_OPTIONS}\n+|\n\n{_OPTIONS}(?=\n\n|$)|\n{_OPTIONS}(?=\n|$)")
+
+
+def without_options(source: str) -> str:
+    """A template's text without the lines that hold nothing but ``{{ options }}``, and one of two blank lines around."""
+    return _OPTIONS_LINE.sub("", source)
 
 
 def permutation(n: int, number: int) -> tuple[int, ...]:

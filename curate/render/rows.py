@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import gc
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -15,15 +17,19 @@ import polars as pl
 import pyarrow as pa
 
 from curate import columns
-from curate.errors import RowSkipped, TemplateError
+from curate.draws import draws
+from curate.errors import RequestError, RowSkipped, TemplateError
 from curate.progress import bar
+from curate.render import few_shot as shots
 from curate.render import sandbox
 from curate.render.engine import Engine, Rendered, as_is
+from curate.render.few_shot import Composer
 from curate.render.template import load_set
 from curate.render.vector import Vector, compile_set
 from curate.table import MESSAGES_TYPE
 
-_CHUNK = 20_000  # rows at a time
+_CHUNK = 50_000  # rows at a time
+_SLICE = 5_000  # rows that stand in memory as Python values
 
 
 class _Renderer(NamedTuple):
@@ -31,11 +37,23 @@ class _Renderer(NamedTuple):
     vector: Vector | None
 
 
+@functools.lru_cache(maxsize=256)
+def _renderer(
+    name: str, base: Path | None, source_hash: str, seed: int, no_options: float, inversions: float, thread: int
+) -> _Renderer:
+    """A set, compiled once for all the shards of a process. The hash stands for the file's content; an engine is one thread's."""
+    engine = Engine(load_set(name, base), seed, no_options, inversions)
+    return _Renderer(engine, compile_set(engine))
+
+
 def render_rows(
     table: pl.DataFrame,
     *,
     templates: str = "one",
     no_options: float = 0.0,
+    inversions: float = 0.0,
+    few_shot: dict[str, Any] | None = None,
+    exemplars: pl.DataFrame | None = None,
     seed: int = 0,
     base: Path | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -43,6 +61,9 @@ def render_rows(
 
     templates: "one" drawn by the record's id, "all" that apply (the id becomes ``record:template``), or one by name.
     no_options: the share of records that are shown no list of options where their template has one.
+    inversions: the share of records that are put in a template turned around by rule, where one applies.
+    few_shot: options of curate.render.few_shot. exemplars: the rows to take examples from (id, template_set, fields), which
+    go to removed where they are in the table; if left out, they are set aside of the table's own.
     base: the recipe's folder, from which template files of its own are named. Returns (kept, removed): kept has the
     table's columns and ``record, template, template_kind, options_style, choices, answer, references, shots``, with
     ``messages`` filled; removed has the rows that no template takes, with ``stage`` and ``reason``. A conversation
@@ -51,13 +72,25 @@ def render_rows(
     microseconds a row where the set compiles to expressions (curate/render/vector.py), else 12.
     """
     sets = table[columns.TEMPLATE_SET].unique().sort().to_list()
-    engines = {name: Engine(load_set(name, base), seed, no_options) for name in sets}
-    _check_name(templates, engines)
-    renderers = {name: _Renderer(engine, compile_set(engine)) for name, engine in engines.items()}
+    for option, share in (("no_options", no_options), ("inversions", inversions)):
+        if not 0 <= share <= 1:
+            raise RequestError(f"render: {option} is {share}; it is a share and lies between 0 and 1")
+    thread = threading.get_ident()
+    renderers = {
+        name: _renderer(name, base, load_set(name, base).source_hash, seed, no_options, inversions, thread)
+        for name in sets
+    }
+    _check_name(templates, {name: renderer.engine for name, renderer in renderers.items()})
+    composer = None
+    if few_shot is not None:
+        options = shots.few_shot(**few_shot)
+        if exemplars is None:
+            exemplars = table.filter(pl.col(columns.ID).is_in(shots.set_aside(table, options, seed).implode()))
+        composer = Composer(options, exemplars, seed, base)
     kept, removed = [], []
     with bar(table.height, "rendering") as advance:
         for start in range(0, max(table.height, 1), _CHUNK):
-            chunk = _Chunk(table.slice(start, _CHUNK), renderers, templates)
+            chunk = _Chunk(table.slice(start, _CHUNK), renderers, templates, composer)
             kept.append(chunk.kept())
             removed.append(chunk.removed())
             advance(chunk.table.height)
@@ -67,21 +100,33 @@ def render_rows(
 class _Chunk:
     """One slice of the table. What a set's expressions are sure of is rendered by column, the rest row by row."""
 
-    def __init__(self, table: pl.DataFrame, renderers: dict[str, _Renderer], which: str):
+    def __init__(self, table: pl.DataFrame, renderers: dict[str, _Renderer], which: str, composer: Composer | None):
         self.table = table
+        self.composer = composer
         self.gone: list[int] = []
         self.reasons: list[str] = []
         left = np.ones(table.height, dtype=bool)
+        self.after_examples = np.zeros(table.height, dtype=bool)
+        if composer is not None:
+            aside = table[columns.ID].is_in(composer.ids).to_numpy()
+            self.gone += np.flatnonzero(aside).tolist()
+            self.reasons += [shots.REASON] * len(self.gone)
+            left &= ~aside
+            self.after_examples = left & shots.drawn(table[columns.ID], composer.options, composer.seed)
         parts = []
         for name, renderer in renderers.items():
             if renderer.vector is None or which == "all":
                 continue
-            rows = np.flatnonzero((table[columns.TEMPLATE_SET] == name).to_numpy())
+            mine = (table[columns.TEMPLATE_SET] == name).to_numpy() & left & ~self.after_examples
+            if (engine := renderer.engine).inversions > 0:
+                mine &= ~engine.turned_around(draws(engine.seed, "render.inversions", table[columns.ID]))
+            rows = np.flatnonzero(mine)
             found = renderer.vector.render(table[columns.ID].gather(rows), table[columns.FIELDS].gather(rows), which)
             rows = rows[found["row"].to_numpy()]
             left[rows] = False
             parts.append(found.with_columns(pl.Series("row", rows, dtype=pl.UInt32)))
-        parts.append(self._by_row(np.flatnonzero(left), renderers, which))
+        rows = np.flatnonzero(left)
+        parts += [self._by_row(rows[i : i + _SLICE], renderers, which) for i in range(0, max(len(rows), 1), _SLICE)]
         self.found = pl.concat(parts).sort("row", maintain_order=True)
         self.which = which
 
@@ -125,7 +170,10 @@ class _Chunk:
                 if engine.set.messages is not None:
                     yield i, [as_is(own[i].to_list())]
                 else:
-                    yield i, engine.render(id, orjson.loads(fields), which=which)
+                    found = engine.render(id, orjson.loads(fields), which=which)
+                    if self.composer is not None and self.after_examples[i]:
+                        found = [self.composer.compose(engine, id, one) for one in found]
+                    yield i, found
             except RowSkipped as reason:
                 yield i, str(reason)
 
@@ -146,8 +194,11 @@ class _Chunk:
         )
 
     def removed(self) -> pl.DataFrame:
-        reasons = pl.Series(columns.REASON, self.reasons, dtype=pl.String)
-        return self.table[self.gone].with_columns(pl.lit("render").alias(columns.STAGE), reasons)
+        order = np.argsort(self.gone, kind="stable")
+        reasons = pl.Series(columns.REASON, self.reasons, dtype=pl.String)[order]
+        return self.table[np.asarray(self.gone, dtype=np.int64)[order]].with_columns(
+            pl.lit("render").alias(columns.STAGE), reasons
+        )
 
 
 def _texts(name: str, lists: Sequence[list[str] | None]) -> pl.Series:

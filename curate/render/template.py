@@ -20,6 +20,7 @@ in which phrasings it can be put. ``templates/README.md`` shows how to write one
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -56,6 +57,9 @@ _MESSAGE_KEYS = {"role": str, "content": str}
 _WORDS = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", (list, str): "a list or an expression", (str, list): "a name or a list of names", (dict, list): "a row or a list of rows"}  # fmt: skip
 
 
+_RANDOM = re.compile(r"'(random|shuffle|choice|sample|randint|randrange|uniform|now|uuid4?)'")
+
+
 @dataclass(frozen=True)
 class Finding:
     """Something wrong in a template file: which rule, where (file:line), why it is wrong, and how to mend it."""
@@ -72,7 +76,8 @@ class Finding:
 @dataclass(frozen=True)
 class Template:
     """One phrasing. messages: (role, Jinja text) pairs, the last of them the target. when: an expression over the roles;
-    the template is drawn only for rows where it holds. choices: other words for the set's choices, in the same order."""
+    the template is drawn only for rows where it holds. choices: other words for the set's choices, in the same order.
+    inversion_of: the template that it was derived from (curate/render/invert.py)."""
 
     name: str
     kind: str
@@ -81,6 +86,7 @@ class Template:
     when: str | None = None
     choices: tuple[str, ...] | None = None
     line: int = 1
+    inversion_of: str | None = None
 
     @property
     def target(self) -> str:
@@ -235,12 +241,15 @@ class _Checker:
         ]
         self.names(templates)
         if bool(templates) == ("messages" in data):
-            self.find("schema", (), "a set has either `templates` or `messages`", "give one of the two")
+            self.find("templates-or-messages", (), "a set has either `templates` or `messages`", "give one of the two")
         examples = data.get("example", {})
         examples = examples if isinstance(examples, list) else [examples]
         if not all(isinstance(example, dict) for example in examples):
             self.find(
-                "schema", ("example",), "an example is not a mapping of columns", "write it in the source's own schema"
+                "wrong-type",
+                ("example",),
+                "an example is not a mapping of columns",
+                "write it in the source's own schema",
             )
         if self.findings:
             return None, self.findings
@@ -276,16 +285,19 @@ class _Checker:
             at = ("columns", role)
             if role not in columns:
                 self.find(
-                    "schema",
+                    "wrong-type",
                     at,
                     f"the role `{role}` has no column",
                     "write a column's name, or an expression in quotes",
                 )
             elif not role.isidentifier() or role.startswith("_"):
-                self.find("schema", at, f"`{role}` cannot be the name of a role", "use letters, digits and _")
+                self.find("role-name", at, f"`{role}` cannot be the name of a role", "use letters, digits and _")
             elif role in TYPED:
                 self.find(
-                    "schema", at, f"the name `{role}` is taken by the set's own `{role}`", "give the role another name"
+                    "role-name",
+                    at,
+                    f"the name `{role}` is taken by the set's own `{role}`",
+                    "give the role another name",
                 )
             elif not sandbox.is_path(columns[role]):
                 self.reads(columns[role], at, sandbox.expression_reads)
@@ -303,11 +315,16 @@ class _Checker:
             self.choices(data["choices"], ("choices",))
             if "answer" not in data:
                 self.find(
-                    "schema", ("choices",), "there are `choices` but no `answer`", "say which is right: `answer: label`"
+                    "missing-key",
+                    ("choices",),
+                    "there are `choices` but no `answer`",
+                    "say which is right: `answer: label`",
                 )
         for i, metric in enumerate(data.get("metrics", [])):
             if metric not in METRICS:
-                self.find("schema", ("metrics", i), f"unknown metric '{metric}'", f"use one of: {', '.join(METRICS)}")
+                self.find(
+                    "unknown-value", ("metrics", i), f"unknown metric '{metric}'", f"use one of: {', '.join(METRICS)}"
+                )
 
     def choices(self, choices: list[Any], at: tuple[str | int, ...]) -> None:
         if len(choices) < 2 or not all(isinstance(choice, str) and choice.strip() for choice in choices):
@@ -320,7 +337,9 @@ class _Checker:
         entry = self.mapping(entry, at, _TEMPLATE_KEYS, required=("name", "kind", "style"))
         for key, allowed in (("kind", KINDS), ("style", STYLES)):
             if entry.get(key, allowed[0]) not in allowed:
-                self.find("schema", (*at, key), f"unknown {key} '{entry[key]}'", f"use one of: {', '.join(allowed)}")
+                self.find(
+                    "unknown-value", (*at, key), f"unknown {key} '{entry[key]}'", f"use one of: {', '.join(allowed)}"
+                )
         if "when" in entry:
             self.expression(entry["when"], (*at, "when"), names - set(TYPED))
         if "choices" in entry:
@@ -344,14 +363,14 @@ class _Checker:
         )
         if template.kind == "inverted" and "options" in template.input_reads:
             self.find(
-                "options",
+                "inverted-options",
                 at,
                 f"the inverted template '{template.name}' shows options",
                 "print `{{ answer }}` in its input",
             )
         if "options" in template.input_reads and "answer" not in template.target_reads:
             why = f"'{template.name}' shows options, but its target is not one of them"
-            self.find("options", at, why, "print `{{ answer }}` in the target")
+            self.find("options-without-answer", at, why, "print `{{ answer }}` in the target")
         return template
 
     def messages(
@@ -360,7 +379,9 @@ class _Checker:
         """(role, text, where it stands) of each message; input and target are a user's and an assistant's."""
         if "messages" in entry:
             if "input" in entry or "target" in entry:
-                self.find("schema", at, "there are both `messages` and `input` or `target`", "keep one form")
+                self.find(
+                    "templates-or-messages", at, "there are both `messages` and `input` or `target`", "keep one form"
+                )
             turns = [
                 (
                     self.mapping(turn, (*at, "messages", i), _MESSAGE_KEYS, required=("role", "content")),
@@ -372,11 +393,13 @@ class _Checker:
             roles = [role for role, _, _ in found]
             if roles[-1:] != ["assistant"] or "user" not in roles or set(roles) - {"system", "user", "assistant"}:
                 why = "messages are of system, user and assistant, with a user's, and end with an assistant's"
-                self.find("schema", (*at, "messages"), why, "mend the roles")
+                self.find("message-roles", (*at, "messages"), why, "mend the roles")
             return found
         missing = [key for key in ("input", "target") if key not in entry]
         if missing:
-            self.find("schema", at, f"the template has no `{missing[0]}`", "give `input` and `target`, or `messages`")
+            self.find(
+                "missing-key", at, f"the template has no `{missing[0]}`", "give `input` and `target`, or `messages`"
+            )
             return []
         return [("user", entry["input"], (*at, "input")), ("assistant", entry["target"], (*at, "target"))]
 
@@ -387,10 +410,10 @@ class _Checker:
                 continue
             if template.name in seen:
                 why = f"the name '{template.name}' stands twice, here and on line {seen[template.name]}"
-                self.find("schema", ("templates", i), why, "names are unique within a file")
+                self.find("duplicate-name", ("templates", i), why, "names are unique within a file")
             if ":" in template.name or not template.name.strip():
                 self.find(
-                    "schema",
+                    "template-name",
                     ("templates", i),
                     f"'{template.name}' cannot be a name",
                     "use a word or two, without a colon",
@@ -402,19 +425,22 @@ class _Checker:
     ) -> dict[str, Any]:
         """The entries of the right type; each other one becomes a finding."""
         if not isinstance(value, dict):
-            self.find("schema", at, "a mapping should stand here", f"its keys are: {', '.join(keys)}")
+            self.find("wrong-type", at, "a mapping should stand here", f"its keys are: {', '.join(keys)}")
             return {}
         for key in value:
             if key not in keys:
                 self.find(
-                    "schema", (*at, key), f"unknown key `{key}`{nearest(key, keys)}", f"the keys are: {', '.join(keys)}"
+                    "unknown-key",
+                    (*at, key),
+                    f"unknown key `{key}`{nearest(key, keys)}",
+                    f"the keys are: {', '.join(keys)}",
                 )
             elif not isinstance(value[key], keys[key]):
                 why = f"`{key}` should be {_WORDS[keys[key]]}, not {value[key]!r:.40}"
-                self.find("schema", (*at, key), why, "quote a text that looks like a number or a boolean")
+                self.find("wrong-type", (*at, key), why, "quote a text that looks like a number or a boolean")
         for key in required:
             if key not in value:
-                self.find("schema", at, f"the key `{key}` is missing", "add it")
+                self.find("missing-key", at, f"the key `{key}` is missing", "add it")
         return {key: item for key, item in value.items() if key in keys and isinstance(item, keys[key])}
 
     def text(self, source: str, at: tuple[str | int, ...], known: Any) -> None:
@@ -429,15 +455,15 @@ class _Checker:
             if at[0] == "templates" and isinstance(self.document.data["templates"][at[1]], dict):
                 template = f"the template '{self.document.data['templates'][at[1]].get('name', at[1])}' "
             why = f"{template or f'`{at[0]}` '}reads the role `{name}`, which is missing{nearest(name, known)}"
-            self.find(
-                "undefined-role", at, why, f"define it under `columns`; the roles are: {', '.join(sorted(known))}"
-            )
+            rule = "unseeded-randomness" if _RANDOM.fullmatch(f"'{name}'") else "undefined-role"
+            self.find(rule, at, why, f"define it under `columns`; the roles are: {', '.join(sorted(known))}")
 
     def reads(self, source: str, at: tuple[str | int, ...], reader: Any) -> frozenset[str]:
         try:
             return reader(source)
         except TemplateSyntaxError as error:
-            self.find("jinja", at, f"this is not valid Jinja: {error.message}", "mend the braces or the expression")
+            rule = "unseeded-randomness" if _RANDOM.search(error.message or "") else "jinja"
+            self.find(rule, at, f"this is not valid Jinja: {error.message}", "mend the braces or the expression")
         except SecurityError as error:
             self.find("sandbox", at, str(error), "a template reads roles and applies filters, no more")
         return frozenset()

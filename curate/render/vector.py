@@ -29,8 +29,8 @@ from curate import columns
 from curate.draws import draws, pairs
 from curate.render import sandbox
 from curate.render.cleanup import SENTENCE_ENDS
-from curate.render.engine import Engine, without_options
-from curate.render.options import fitting, lay_out, permutation, unshown
+from curate.render.engine import Engine
+from curate.render.options import fitting, lay_out, permutation, unshown, without_options
 from curate.render.template import Template
 from curate.table import MESSAGES_TYPE
 
@@ -446,6 +446,8 @@ def _body(body: list[nodes.Node], names: Names) -> pl.Expr:
             for test, then in reversed(cases):
                 chosen = pl.when(_truth(test, names)).then(_body(then, names)).otherwise(chosen)
             pieces.append(chosen)
+        elif isinstance(node, nodes.FilterBlock):
+            pieces.append(_filter(node.filter, _Value(_body(node.body, names), "text")))
         else:
             raise _Unfit
     return pl.concat_str(pieces) if pieces else pl.lit("")
@@ -542,6 +544,9 @@ _FILTERS: dict[str, tuple[int, Callable[..., pl.Expr]]] = {  # name: (arguments,
 
 
 def _filter(node: nodes.Filter, inner: _Value) -> pl.Expr:
+    """One filter on its inner value; of a block's filters, those before it first."""
+    if isinstance(node.node, nodes.Filter) and _base(node) is None:
+        inner = _Value(_filter(node.node, inner), "text")
     arguments = [argument.value for argument in node.args if isinstance(argument, nodes.Const)]
     wanted, function = _FILTERS.get(node.name, (-1, None))
     if (
@@ -557,6 +562,14 @@ def _filter(node: nodes.Filter, inner: _Value) -> pl.Expr:
     ):
         raise _Unfit
     return function(inner.expr, *arguments)
+
+
+def _base(node: nodes.Filter) -> nodes.Expr | None:
+    """What a chain of filters is applied to; None in a block."""
+    inner = node.node
+    while isinstance(inner, nodes.Filter):
+        inner = inner.node
+    return inner
 
 
 def _expression(source: str) -> nodes.Expr:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
+from conftest import write_jsonl
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from curate.errors import ContractError
-from curate.holdout import hold_out
+from curate import ngrams, recipe, runner
+from curate.errors import ContractError, RecipeError
+from curate.holdout import EXCLUDED, hold_out, split
+from curate.table import read as read_table
 
 LAW = settings(max_examples=40, deadline=None)
 LONG = "a response that is long enough to count as evidence that two rows are the same one, whatever the prompt says. "
@@ -194,3 +200,211 @@ def test_columns_that_are_null_count_as_empty():
     rows = table([("a", "p", "x"), ("b", None, None), ("c", None, None)])  # type: ignore[list-item]
     assert len(aside(rows, rows=1)) == 1
     assert np.count_nonzero(hold_out(rows, rows=2, seed=0)) == 2
+
+
+# --- a held-out cluster ----------------------------------------------------------------------------------------------
+
+
+def clusters(*names: str, texts: dict[int, str] | None = None) -> pl.DataFrame:
+    rows = table(
+        [(f"id{i}", f"prompt {i} {(texts or {}).get(i, '')}", f"response {i}") for i in range(len(names))], list(names)
+    )
+    return rows.with_columns(pl.format("source of {}", pl.col("task_cluster")).alias("source"))
+
+
+def sides(rows: pl.DataFrame, **options) -> dict[str, set[str]]:
+    found = rows.select("id").hstack(split(rows, seed=0, **options))
+    return {
+        "aside": set(found.filter("aside")["id"]),
+        "gone": set(found.filter(pl.col("reason").is_not_null())["id"]),
+        "train": set(found.filter(~pl.col("aside") & pl.col("reason").is_null())["id"]),
+    }
+
+
+def test_flans_pairs_leave_with_one_another_and_the_halves_of_reading_train_with_one_another():
+    """flan/task_splits.py, generate_inter_cluster_splits, in the paper's names of the clusters."""
+    pairs = {frozenset((held, gone)) for held, others in EXCLUDED.items() for gone in others}
+    both = "reading_comprehension_with_commonsense"
+    assert pairs == {
+        frozenset(("natural_language_inference", "paraphrase")),
+        frozenset(("reading_comprehension", both)),
+        frozenset(("commonsense", both)),
+    }
+    assert all(
+        held in EXCLUDED[gone] for held, others in EXCLUDED.items() for gone in others
+    )  # and the other way round
+
+
+@pytest.mark.parametrize("held", [*EXCLUDED, "sentiment"])
+def test_an_excluded_cluster_is_neither_trained_nor_evaluated_on(held):
+    names = [*EXCLUDED, "sentiment", "translation"]
+    found = sides(clusters(*names), task_cluster=held)
+    of = {f"id{i}": name for i, name in enumerate(names)}
+    assert {of[row] for row in found["aside"]} == {held}
+    assert {of[row] for row in found["gone"]} == set(EXCLUDED.get(held, ()))
+    assert found["aside"] | found["gone"] | found["train"] == set(of)
+    assert not found["aside"] & found["gone"]
+
+
+def test_an_excluded_row_that_repeats_a_held_out_one_is_not_evaluated_on():
+    rows = table(
+        [("a", "one", "x"), ("b", "One!", "y"), ("c", "two", "z")], ["paraphrase", "natural_language_inference", "t"]
+    )
+    rows = rows.with_columns(source=pl.lit("s"))
+    assert sides(rows, task_cluster="natural_language_inference") == {"aside": {"b"}, "gone": {"a"}, "train": {"c"}}
+
+
+def test_nothing_left_to_train_on_is_an_error():
+    with pytest.raises(ContractError, match="nothing is left to train on, since paraphrase is held out and natural"):
+        split(clusters("paraphrase", "natural_language_inference"), task_cluster="paraphrase", seed=0)
+
+
+RUN = " ".join(f"word{i}" for i in range(13))
+
+
+def test_thirteen_words_in_common_fail_and_twelve_do_not():
+    rows = clusters("held", "train", "train", texts={0: f"so: {RUN}", 2: f"see {RUN.upper().replace(' ', ', ')}!"})
+    with pytest.raises(ContractError) as error:
+        split(rows, task_cluster="held", seed=0)
+    for part in (
+        "1 training row shares",
+        "id2 of source of train",
+        f'"{RUN}"',
+        "id0 of source of held",
+        "`overlap: remove`",
+    ):
+        assert part in str(error.value)
+    twelve = clusters("held", "train", texts={0: f"x {RUN}", 1: RUN.rsplit(" ", 1)[0]})
+    assert sides(twelve, task_cluster="held") == {"aside": {"id0"}, "gone": set(), "train": {"id1"}}
+
+
+def test_remove_takes_the_training_row_and_says_what_it_shares():
+    rows = clusters("held", "train", "train", texts={0: f"so: {RUN}", 2: RUN})
+    found = split(rows, task_cluster="held", overlap="remove", seed=0).row(2, named=True)
+    assert found["reason"] == "overlap: shares 13 words in a row with a held-out record"
+    assert (found["duplicate_of"], found["matched"]) == ("id0", RUN)
+    assert sides(rows, task_cluster="held", overlap="remove")["train"] == {"id1"}
+    rows = clusters("held", "train", texts={0: RUN, 1: RUN})
+    with pytest.raises(ContractError, match="every training row shares 13 words"):
+        split(rows, task_cluster="held", overlap="remove", seed=0)
+
+
+def test_a_fraction_looks_for_shared_words_only_if_asked():
+    rows = pl.concat([clusters(*["t"] * 8, texts=dict.fromkeys(range(8), RUN))])
+    assert split(rows, rows=2, seed=0)["reason"].null_count() == 8
+    with pytest.raises(ContractError, match="share 13 words"):
+        split(rows, rows=2, overlap="fail", seed=0)
+
+
+# --- n-grams ---------------------------------------------------------------------------------------------------------
+
+
+def brute_force(texts: list[str], others: list[str], n: int) -> list[tuple[int, int, str]]:
+    def words(text: str) -> list[str]:
+        return re.sub(r"[\W_]+", " ", text.lower()).split()
+
+    def runs(text: str) -> list[str]:
+        found = words(text)
+        return [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
+
+    first: dict[str, int] = {}
+    for at, text in enumerate(others):
+        for run in runs(text):
+            first.setdefault(run, at)
+    lines = []
+    for at, text in enumerate(texts):
+        hit = next((run for run in runs(text) if run in first), None)
+        if hit is not None:
+            lines.append((at, first[hit], hit))
+    return lines
+
+
+TEXTS = st.lists(
+    st.lists(st.sampled_from(["a", "B", "c!", "ä_b", "-", "７", "a"]), max_size=12).map(" ".join), max_size=8
+)
+
+
+@LAW
+@given(TEXTS, TEXTS, st.integers(2, 5))
+def test_shared_runs_are_those_of_brute_force(texts, others, n):
+    found = ngrams.shared(pl.Series(texts, dtype=pl.String), pl.Series(others, dtype=pl.String), n)
+    assert found.rows() == brute_force(texts, others, n)
+
+
+@pytest.mark.parametrize("size", [1, 40, 1_000])
+def test_slices_and_colliding_hashes_change_nothing(size, monkeypatch):
+    rng = np.random.default_rng(0)
+    make = lambda n: [" ".join(f"w{i}" for i in rng.integers(0, 12, rng.integers(0, 40))) for _ in range(n)]  # noqa: E731
+    texts, others = make(60), make(30)
+    expected = brute_force(texts, others, 4)
+    honest = ngrams._grams
+
+    def weak(words, n, seed):
+        row, place, value = honest(words, n, seed)
+        return row, place, (value >> np.uint64(59)) << np.uint64(59) if seed == 0 else value
+
+    monkeypatch.setattr(ngrams, "_BYTES", size)
+    assert ngrams.shared(pl.Series(texts), pl.Series(others), 4).rows() == expected
+    monkeypatch.setattr(ngrams, "_grams", weak)
+    found = ngrams.shared(pl.Series(texts), pl.Series(others), 4)
+    assert found["row"].to_list() == [row for row, _, _ in expected]
+    for row, other, run in found.iter_rows():
+        assert f" {run} " in f" {texts[row]} " and f" {run} " in f" {others[other]} "
+
+
+def test_no_text_and_nulls_share_nothing():
+    empty = pl.Series([], dtype=pl.String)
+    assert ngrams.shared(empty, empty).rows() == []
+    assert ngrams.shared(pl.Series([RUN, None]), empty).rows() == []
+    assert ngrams.shared(pl.Series([None, RUN]), pl.Series([None, "", RUN])).rows() == [(1, 2, RUN)]
+
+
+# --- in a recipe -----------------------------------------------------------------------------------------------------
+
+NLI = """\
+name: held
+load:
+  - files: {path: rte.jsonl, name: rte, template: flan/natural_language_inference/rte, license: mit}
+  - files: {path: mrpc.jsonl, name: mrpc, template: flan/paraphrase/mrpc, license: mit}
+  - files: {path: a.jsonl, name: chat, as: alpaca, license: mit}
+holdout: {task_cluster: natural_language_inference}
+"""
+
+
+def leaky(folder: Path) -> Path:
+    pair = {"sentence1": "The bridge over the river was closed to lorries until the autumn of that year.", "label": 1}
+    write_jsonl(
+        folder / "rte.jsonl", [{**pair, "sentence2": f"Lorry {i} could not cross.", "idx": i} for i in range(4)]
+    )
+    write_jsonl(folder / "mrpc.jsonl", [{**pair, "sentence2": f"It reopened {i}.", "idx": i} for i in range(3)])
+    chat = [{"instruction": f"Say {i} in another language", "input": "", "output": f"Number {i}"} for i in range(5)]
+    chat.append({"instruction": "Translate", "input": pair["sentence1"], "output": "Die Brücke war zu."})
+    write_jsonl(folder / "a.jsonl", chat)
+    path = folder / "recipe.yaml"
+    path.write_text(NLI, "utf-8")
+    return path
+
+
+def test_a_held_out_cluster_in_a_recipe(tmp_path):
+    path = leaky(tmp_path)
+    with pytest.raises(
+        ContractError, match=r"1 training row shares 13 words in a row with a held-out record; the first is .* of chat"
+    ):
+        runner.run(recipe.read(path), tmp_path / "work")
+    runner.run(recipe.read(path, ["holdout.overlap=remove"]), tmp_path / "work")
+    kept, gone = (read_table(tmp_path / "work" / "01-holdout" / side) for side in ("kept", "removed"))
+    assert kept["source"].to_list() == ["chat"] * 5
+    reasons = dict(gone.group_by("source").agg(pl.col("reason").unique().sort()).iter_rows())
+    assert reasons["rte"] == ["holdout: set aside for evaluation"]
+    assert reasons["mrpc"] == ["holdout: paraphrase is too close to natural_language_inference, which is held out"]
+    assert reasons["chat"] == ["overlap: shares 13 words in a row with a held-out record"]
+    (line,) = gone.filter(pl.col("source") == "chat").to_dicts()
+    assert line["duplicate_of"] in set(gone.filter(pl.col("source") == "rte")["id"])
+    assert line["matched"].startswith("the bridge over the river")
+
+
+def test_a_wrong_overlap_is_said_with_its_line(tmp_path):
+    path = leaky(tmp_path)
+    path.write_text(NLI.replace("inference}", "inference, overlap: removed}"), "utf-8")
+    with pytest.raises(RecipeError, match=r"recipe.yaml:6: holdout: 'overlap' is 'removed'"):
+        recipe.read(path)

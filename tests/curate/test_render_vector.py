@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curate.errors import RowSkipped, TemplateError
+from curate.render import rows as rows_module
 from curate.render.engine import Engine
 from curate.render.rows import render_rows
 from curate.render.template import load_set, names
@@ -192,6 +193,8 @@ def test_a_table_of_several_sets_keeps_its_order_and_its_bytes_whatever_is_done_
     assert kept.height == 250
     assert removed["reason"].unique().to_list() == ["the column `sentence1` is null"]
     monkeypatch.setattr("curate.render.rows.compile_set", lambda engine: None)
+    rows_module._renderer.cache_clear()
     by_engine, gone = render_rows(table, no_options=0.4)
     assert kept.equals(by_engine)
     assert removed.equals(gone)
+    rows_module._renderer.cache_clear()

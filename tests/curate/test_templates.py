@@ -15,6 +15,7 @@ from curate.load import files
 from curate.paths import library
 from curate.render.check import findings
 from curate.render.engine import Engine
+from curate.render.pieces import four_grams
 from curate.render.template import Template, TemplateSet, load_set, names
 from curate.strict_yaml import read
 
@@ -52,7 +53,6 @@ POOLS = {
     "messages",
     "prompt_completion",
 }
-JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 
 
 @pytest.mark.parametrize("name", names())
@@ -95,13 +95,6 @@ def test_docstrings_have_templates_for_every_section_and_some_turned_around():
         kinds = [rendered.kind for rendered in engine.render("id", example, which="all")]
         assert kinds.count("forward") >= 3, example["section"]
     assert sum(template.kind == "inverted" for template in found.templates) >= 3
-
-
-def four_grams(template: Template) -> set[tuple[str, ...]]:
-    """Word 4-grams of the literal text, none of which spans a place where the row's text goes."""
-    pieces = [piece for _, content in template.messages for piece in JINJA.split(content)]
-    runs = [re.findall(r"\w+", piece.lower()) for piece in pieces]
-    return {tuple(run[i : i + 4]) for run in runs for i in range(len(run) - 3)}
 
 
 def test_four_grams_are_of_literal_words_and_do_not_span_a_role():

@@ -11,6 +11,7 @@ import torch
 from curate.errors import ContractError, RequestError
 from train.encode import RESPONSE
 from train.models import save_model
+from train.scoring import by_template
 from train.scoring.perplexity import evaluate, table
 
 
@@ -73,3 +74,71 @@ def test_a_table_that_cannot_be_scored_is_refused(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "rows.parquet")
     with pytest.raises(ContractError, match="id and messages"):
         table("model", tmp_path / "rows.parquet")
+
+
+@pytest.fixture
+def phrased(llama, tokenizer, tmp_path):
+    """A model's folder, and a table of two records in three templates each, one of them turned around."""
+    save_model(llama(), tokenizer, tmp_path / "model")
+    rows = [
+        {
+            "id": f"{record}:{template}", "template_set": "s", "template": template, "template_kind": kind,
+            "choices": choices, "answer": answer if choices else None,
+            "messages": [{"role": "user", "content": f"{template} {record}"}, {"role": "assistant", "content": target}],
+        }
+        for record, answer in (("the bees", 0), ("a hive", 1))
+        for template, kind, choices, target in (
+            ("short", "forward", ["no", "yes"], ["no", "yes"][answer]),
+            ("long", "forward", ["no bees", "bees"], ["no bees", "bees"][answer]),
+            ("turned", "inverted", None, record),
+        )
+    ]  # fmt: skip
+    schema = pa.schema([("choices", pa.list_(pa.string()))])
+    table = pa.Table.from_pylist(rows)
+    assert table.schema.field("choices").type == schema.field("choices").type
+    pq.write_table(table, tmp_path / "rows.parquet")
+    return tmp_path, rows
+
+
+def test_templates_are_scored_apart_and_their_spread_is_over_those_that_ask(phrased):
+    folder, rows = phrased
+    found = by_template.table(str(folder / "model"), folder / "rows.parquet")
+    assert [one["template"] for one in found] == [
+        "long", "short", "turned", "(mean)", "(median)", "(spread)", "(worst)",
+    ]  # fmt: skip
+    by_name = {one["template"]: one for one in found}
+    plain = {one["template"]: one for one in found[:3]}
+    for name in ("short", "long", "turned"):
+        part = folder / f"{name}.parquet"
+        pq.write_table(pa.Table.from_pylist([row for row in rows if row["template"] == name]), part)
+        assert plain[name]["bits_per_byte"] == pytest.approx(table(str(folder / "model"), part)[0]["bits_per_byte"])
+        assert plain[name]["rows"] == 2
+    bits = np.array([plain[name]["bits_per_byte"] for name in ("short", "long")])
+    assert by_name["(mean)"]["bits_per_byte"] == pytest.approx(bits.mean())
+    assert by_name["(worst)"]["bits_per_byte"] == pytest.approx(bits.max())
+    assert by_name["(spread)"]["bits_per_byte"] == pytest.approx(abs(bits[0] - bits[1]) / 2)
+    assert plain["turned"]["accuracy"] is None
+
+
+def test_accuracy_is_of_the_candidate_with_the_fewest_bits(phrased):
+    folder, rows = phrased
+    found = {one["template"]: one for one in by_template.table(str(folder / "model"), folder / "rows.parquet")}
+    for name in ("short", "long"):
+        right = []
+        for row in (row for row in rows if row["template"] == name):
+            bits = []
+            for choice in row["choices"]:
+                messages = [row["messages"][0], {"role": "assistant", "content": choice}]
+                pq.write_table(pa.Table.from_pylist([{"id": "x", "messages": messages}]), folder / "one.parquet")
+                one = table(str(folder / "model"), folder / "one.parquet")[0]
+                bits.append(one["bits_per_byte"] * one["bytes"])
+            right.append(int(np.argmin(bits)) == row["answer"])
+        assert found[name]["accuracy"] == np.mean(right)
+
+
+def test_a_table_that_was_not_rendered_is_refused(phrased, tmp_path):
+    folder, rows = phrased
+    bare = [{"id": row["id"], "messages": row["messages"]} for row in rows]
+    pq.write_table(pa.Table.from_pylist(bare), tmp_path / "bare.parquet")
+    with pytest.raises(ContractError, match="has no column `template`; give the folder that the render stage wrote"):
+        by_template.table(str(folder / "model"), tmp_path / "bare.parquet")

@@ -69,21 +69,10 @@ def table(model: str, rows: Path) -> list[dict[str, Any]]:
     rows: a parquet file, or a folder of them (a release), with id, messages and perhaps task. Rows longer than the
     model's context are cut; the column truncated counts them.
     """
-    paths = sorted(Path(rows).rglob("*.parquet")) if Path(rows).is_dir() else [Path(rows)]
-    if not paths or not paths[0].is_file():
-        raise RequestError(f"{rows}: no parquet file there; give a rendered table or a release folder")
-    read = [row for path in paths for row in pq.read_table(path).to_pylist()]
-    if not read or ID not in read[0] or MESSAGES not in read[0]:
-        raise ContractError(f"{rows}: needs rows with the columns id and messages; render the table first")
-    loaded, tokenizer = load_model(model)
-    context = getattr(loaded.config.get_text_config(), "max_position_embeddings", None) or 4096
-    documents, _ = Encoder(tokenizer, max_length=context, over_length="keep").encode_all(
-        (row[ID], row[MESSAGES]) for row in read
-    )
+    read = read_rows(rows)
+    documents, scores = _scored(model, [(row[ID], row[MESSAGES]) for row in read])
     if not documents:
         raise DataError(f"{rows}: none of its {len(read):,} rows has a response to score")
-    parts = [evaluate(loaded, documents[at : at + 256]) for at in track(range(0, len(documents), 256), "score")]
-    scores = Scores(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("bits", "tokens", "bytes")))
     tasks = {row[ID]: row.get(TASK) for row in read}
     task = np.array([str(tasks[document.id]) for document in documents])
     cut = np.array([document.truncated for document in documents])
@@ -100,3 +89,29 @@ def table(model: str, rows: Path) -> list[dict[str, Any]]:
         }
         for name, of in groups
     ]
+
+
+def score(model: str, rows: Sequence[tuple[str, list[dict[str, Any]]]]) -> tuple[list[str], Scores]:
+    """(id, messages) each -> the ids of those that have a response within the model's context, and their scores."""
+    documents, scores = _scored(model, rows)
+    return [document.id for document in documents], scores
+
+
+def read_rows(rows: Path) -> list[dict[str, Any]]:
+    """The rows of a parquet file, or of a folder of them. Raises RequestError, ContractError."""
+    paths = sorted(Path(rows).rglob("*.parquet")) if Path(rows).is_dir() else [Path(rows)]
+    if not paths or not paths[0].is_file():
+        raise RequestError(f"{rows}: no parquet file there; give a rendered table or a release folder")
+    read = [row for path in paths for row in pq.read_table(path).to_pylist()]
+    if not read or ID not in read[0] or MESSAGES not in read[0]:
+        raise ContractError(f"{rows}: needs rows with the columns id and messages; render the table first")
+    return read
+
+
+def _scored(model: str, rows: Sequence[tuple[str, list[dict[str, Any]]]]) -> tuple[list[Encoded], Scores]:
+    loaded, tokenizer = load_model(model)
+    context = getattr(loaded.config.get_text_config(), "max_position_embeddings", None) or 4096
+    documents, _ = Encoder(tokenizer, max_length=context, over_length="keep").encode_all(rows)
+    parts = [evaluate(loaded, documents[at : at + 256]) for at in track(range(0, len(documents), 256), "score")]
+    columns = ([getattr(part, name) for part in parts] for name in ("bits", "tokens", "bytes"))
+    return documents, Scores(*(np.concatenate(column) if parts else np.zeros(0) for column in columns))

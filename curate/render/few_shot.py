@@ -1,0 +1,179 @@
+"""Few-shot prompts: solved examples of the same task before the question (FLAN, arXiv 2109.01652, section 2.4; the mixed
+zero-shot and few-shot training of Flan 2022, arXiv 2301.13688, section 3.2).
+
+    render: {few_shot: {share: 0.5, shots: [1, 4]}}
+
+The exemplars are rows that are set aside for it and never rendered themselves, so that no answer of the training rows is
+seen in a prompt before it is asked for. Which exemplars, how many and in which layout is drawn by the record's id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+import polars as pl
+
+from curate import columns
+from curate.draws import draw, draws, uniform
+from curate.errors import RequestError, RowSkipped
+from curate.render.engine import Engine, Message, Rendered
+from curate.render.options import permutation
+from curate.token_counts import count
+
+REASON = "kept as an exemplar for few-shot prompts"
+_LEAST_ROWS = 5  # of a set for each exemplar
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """share: of the records that are put after examples. shots: how many. exemplars: set aside for each template set."""
+
+    share: float
+    shots: tuple[int, int]
+    exemplars: int
+    mixed: bool
+    max_tokens: int
+    tokenizer: str
+
+
+def few_shot(
+    *,
+    share: float = 0.5,
+    shots: int | list[int] = [1, 4],  # noqa: B006  a recipe's default is read from here, and never changed
+    exemplars: int = 64,
+    template: Literal["same", "mixed"] = "same",
+    max_tokens: int = 1_024,
+    tokenizer: str = "words",
+) -> FewShot:
+    """The options of ``render: few_shot``.
+
+    share: of the records, the others stay without examples; anything from 0.1 to 0.9 did better than either end in Flan
+        2022 (figure 4). shots: a number, or the least and the most, drawn evenly. exemplars: rows set aside for each
+        template set, and at most a fifth of its rows. template: whether the examples are put in the record's own template,
+        or each in one of its own. max_tokens: of prompt and target; examples are left out from the end until they fit.
+        tokenizer: "words", a tokenizer.json or a Hub id.
+    Raises RequestError.
+    """
+    least, most = shots if isinstance(shots, list) and len(shots) == 2 else (shots, shots)
+    if not (isinstance(least, int) and isinstance(most, int) and 1 <= least <= most):
+        raise RequestError(
+            f"few_shot: shots is {shots}; give a number from 1 on, or the least and the most, as in [1, 4]"
+        )
+    if not 0 < share <= 1:
+        raise RequestError(f"few_shot: share is {share}; it must lie above 0 and at most at 1, as in `share: 0.5`")
+    if exemplars < most or max_tokens < 1:
+        raise RequestError(
+            f"few_shot: {exemplars} exemplars for up to {most} shots in {max_tokens} tokens; set aside as many exemplars as "
+            "shots at least, and allow a token or more"
+        )
+    return FewShot(share, (least, most), exemplars, template == "mixed", max_tokens, tokenizer)
+
+
+def set_aside(table: pl.DataFrame, options: FewShot, seed: int) -> pl.Series:
+    """The ids of the exemplars: of each set the rows with the smallest draws. table: id, template_set."""
+    rows = table.select(columns.ID, columns.TEMPLATE_SET).with_columns(
+        pl.Series("draw", draws(seed, "render.exemplars", table[columns.ID]))
+    )
+    nth = pl.struct("draw", columns.ID).rank("ordinal").over(columns.TEMPLATE_SET)
+    most = pl.min_horizontal(pl.lit(options.exemplars), pl.len().over(columns.TEMPLATE_SET) // _LEAST_ROWS)
+    return rows.filter(nth <= most)[columns.ID].sort()
+
+
+def drawn(ids: pl.Series, options: FewShot, seed: int) -> np.ndarray:
+    """Which records are put after examples: bool (n,)."""
+    return uniform(seed, "render.few_shot", ids) < options.share
+
+
+class Composer:
+    """Puts examples before what an engine has rendered. exemplars: id, template_set, fields."""
+
+    def __init__(self, options: FewShot, exemplars: pl.DataFrame, seed: int, base: Path | None):
+        self.options, self.seed, self.base = options, seed, base
+        self.pools: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.ids = exemplars[columns.ID]
+        rows = exemplars.select(columns.ID, columns.TEMPLATE_SET, columns.FIELDS).sort(columns.ID)
+        for id, name, fields in rows.iter_rows():
+            self.pools.setdefault(name, []).append((id, orjson.loads(fields)))
+
+    def compose(self, engine: Engine, id: str, rendered: Rendered) -> Rendered:
+        """The rendering with as many examples as fit; as it was where there is none, or where it has several turns."""
+        *before, asked, target = rendered.messages
+        pool = self.pools.get(engine.set.name, [])
+        if not pool or any(message["role"] != "system" for message in before):
+            return rendered
+        examples = self._examples(engine, id, rendered, pool)
+        layout = LAYOUTS[draw(self.seed, "few_shot.layout", id) % len(LAYOUTS)]
+        fixed = [message["content"] for message in (*before, target)]
+        for shots in range(len(examples), 0, -1):
+            text = layout.text(examples[:shots], asked["content"])
+            if count(pl.Series([*fixed, text]), self.options.tokenizer, self.base).sum() <= self.options.max_tokens:
+                messages = [*before, {"role": "user", "content": text}, target]
+                return rendered._replace(messages=messages, shots=shots)
+        return rendered
+
+    def _examples(
+        self, engine: Engine, id: str, rendered: Rendered, pool: list[tuple[str, dict[str, Any]]]
+    ) -> list[tuple[str, str]]:
+        """Prompt and target of exemplars drawn by the record's id; none that asks what the record asks."""
+        least, most = self.options.shots
+        wanted = least + draw(self.seed, "few_shot.shots", id) % (most - least + 1)
+        found: list[tuple[str, str]] = []
+        for place in permutation(len(pool), draw(self.seed, "few_shot.exemplars", id)):
+            if len(found) == wanted:
+                break
+            other, fields = pool[place]
+            try:
+                like = None if self.options.mixed else rendered.template
+                messages = engine.render_like(id, other, fields, like).messages
+            except RowSkipped:
+                continue
+            if len(messages) >= 2 and messages[-2]["content"] != _asked(rendered.messages):
+                found.append((messages[-2]["content"], messages[-1]["content"]))
+        return found
+
+
+def _asked(messages: list[Message]) -> str:
+    return messages[-2]["content"]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How examples stand before the question; {n} counts them."""
+
+    name: str
+    before: str = ""
+    between: str = "\n"
+    after: str = "\n\n"
+    first: str = ""
+
+    def text(self, examples: list[tuple[str, str]], asked: str) -> str:
+        """Examples, then what is asked, up to where the target would stand, without white space at the end."""
+        parts = [self.first]
+        for n, (prompt, target) in enumerate(examples, start=1):
+            parts += [self._numbered(self.before, n), prompt, self._numbered(self.between, n), target, self.after]
+        n = len(examples) + 1
+        parts += [self._numbered(self.before, n), asked, self._numbered(self.between, n).rstrip()]
+        return "".join(parts)
+
+    def _numbered(self, text: str, n: int) -> str:
+        return text.replace("{n}", str(n))
+
+
+LAYOUTS = (
+    Layout("blank"),
+    Layout("rule", after="\n\n-----\n\n"),
+    Layout("stars", after="\n* * *\n"),
+    Layout("arrow", between="\n=> "),
+    Layout("in_out", "Input: ", "\nOutput: "),
+    Layout("q_a", "Q: ", "\nA: "),
+    Layout("asked", "Asked: ", "\nAnswered: ", "\n"),
+    Layout("headings", "### Request\n", "\n### Reply\n"),
+    Layout("tags", "<ask>", "</ask>\n<reply>", "</reply>\n"),
+    Layout("numbered", "Example {n}\n", "\nAnswer {n}: "),
+    Layout("cases", "({n}) ", "\n    "),
+    Layout("solved", "Problem: ", "\nSolution: ", "\n\n", "Some solved ones first.\n\n"),
+)
