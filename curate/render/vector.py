@@ -119,7 +119,8 @@ class Vector:
         roles = [column.value.expr.alias(f"role {name}") for name, column in self.roles.items()]
         table = pl.DataFrame([ids.alias("id"), fields.alias(columns.FIELDS)]).with_row_index("row")
         table = self.raws.read(table)
-        table = table.select("row", "id", *roles, self.label.alias("label"), self.sure.alias("sure")).filter("sure")
+        table = table.select("row", "id", *roles, self.label.alias("label"), self.sure.alias("sure"))
+        table = _only(table, "sure")
         table = table.with_columns(self._draw(table, which)).filter(pl.col("template") >= 0)
         table = table.with_columns(self._shown(table))
         parts = [
@@ -369,18 +370,20 @@ class _Raws:
         if not self.paths:
             return table.drop(columns.FIELDS)
         keys = sorted({name for path in self.paths for name in path})
-        there = {name: _FIELDS.str.contains(f'"{name}":', literal=True) for name in keys}
-        times = _FIELDS.str.count_matches('"(?:' + "|".join(keys) + ')":')
-        known = [times == pl.sum_horizontal(there.values())]
-        seen = []
+        # one pass over the bytes for each: polars does not share what two expressions have in common here
+        flags = [_FIELDS.str.contains(f'"{name}":', literal=True).alias(f"there {name}") for name in keys]
+        flags.append(_FIELDS.str.count_matches('"(?:' + "|".join(keys) + ')":').alias("times"))
+        known = [pl.col("times") == pl.sum_horizontal(f"there {name}" for name in keys)]
+        missing = []
         for path in self.paths:
             name, key = ".".join(path), f'"{path[-1]}":'
-            missing, null = ~there[path[0]], _FIELDS.str.contains(key + "null", literal=True)
-            string = _FIELDS.str.contains(key + '"', literal=True)
-            number = _FIELDS.str.contains(key + "-?[0-9]+[,}]")
-            known.append(missing | null | string | number)
-            seen += [missing.alias(f"missing {name}"), string.alias(f"string {name}"), number.alias(f"number {name}")]
-        table = table.with_columns(*seen, known=pl.all_horizontal(known)).filter("known")
+            flags.append(_FIELDS.str.contains(key + "null", literal=True).alias(f"null {name}"))
+            flags.append(_FIELDS.str.contains(key + '"', literal=True).alias(f"string {name}"))
+            flags.append(_FIELDS.str.contains(key + "-?[0-9]+[,}]").alias(f"number {name}"))
+            missing.append((~pl.col(f"there {path[0]}")).alias(f"missing {name}"))
+            known.append(pl.any_horizontal(*(f"{what} {name}" for what in ("null", "string", "number")), missing[-1]))
+        table = table.with_columns(flags).with_columns(*missing, known=pl.all_horizontal(known))
+        table = _only(table, "known")
         found = table[columns.FIELDS].str.json_decode(_schema(self.paths))
         texts = []
         for path in self.paths:
@@ -389,6 +392,11 @@ class _Raws:
                 text = text.struct.field(name)
             texts.append(text.alias(f"text {'.'.join(path)}"))
         return table.drop(columns.FIELDS, "known").with_columns(texts)
+
+
+def _only(table: pl.DataFrame, column: str) -> pl.DataFrame:
+    """The rows where the column is true; no copy where all are."""
+    return table if table[column].all() else table.filter(column)
 
 
 def _schema(paths: list[tuple[str, ...]]) -> pl.Struct:
