@@ -121,13 +121,15 @@ class _Chunk:
             if (engine := renderer.engine).inversions > 0:
                 mine &= ~engine.turned_around(draws(engine.seed, "render.inversions", table[columns.ID]))
             rows = np.flatnonzero(mine)
-            found = renderer.vector.render(table[columns.ID].gather(rows), table[columns.FIELDS].gather(rows), which)
+            given = _taken(table.select(columns.ID, columns.FIELDS), rows)
+            found = renderer.vector.render(given[columns.ID], given[columns.FIELDS], which)
             rows = rows[found["row"].to_numpy()]
             left[rows] = False
             parts.append(found.with_columns(pl.Series("row", rows, dtype=pl.UInt32)))
         rows = np.flatnonzero(left)
         parts += [self._by_row(rows[i : i + _SLICE], renderers, which) for i in range(0, max(len(rows), 1), _SLICE)]
-        self.found = pl.concat(parts).sort("row", maintain_order=True)
+        parts = [part for part in parts if part.height] or parts[:1]
+        self.found = parts[0] if len(parts) == 1 else pl.concat(parts).sort("row", maintain_order=True)
         self.which = which
 
     def _by_row(self, rows: np.ndarray, renderers: dict[str, _Renderer], which: str) -> pl.DataFrame:
@@ -178,7 +180,8 @@ class _Chunk:
                 yield i, str(reason)
 
     def kept(self) -> pl.DataFrame:
-        found, table = self.found, self.table[self.found["row"]]
+        found = self.found
+        table = _taken(self.table, found["row"].to_numpy())
         id = table[columns.ID]
         return table.with_columns(
             id.alias(columns.RECORD),
@@ -199,6 +202,11 @@ class _Chunk:
         return self.table[np.asarray(self.gone, dtype=np.int64)[order]].with_columns(
             pl.lit("render").alias(columns.STAGE), reasons
         )
+
+
+def _taken(table: pl.DataFrame, rows: np.ndarray) -> pl.DataFrame:
+    """The rows at these places, in this order; no copy where they are all of them, as they are."""
+    return table if np.array_equal(rows, np.arange(table.height)) else table[rows]
 
 
 def _texts(name: str, lists: Sequence[list[str] | None]) -> pl.Series:
