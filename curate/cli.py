@@ -149,18 +149,30 @@ def templates_ls(as_json: Json = False) -> None:
     """Every template set of the library."""
     from curate.render import check
 
-    _print(check.listing(), as_json)
+    rows = check.listing()
+    _print(rows, as_json)
+    if not as_json:
+        _say(check.summary(rows))
 
 
 @templates_app.command("show")
 def templates_show(
     name: Annotated[str, typer.Argument(help="As pools/alpaca or flan/sentiment/sst2, or a file.")],
+    template: Annotated[str | None, typer.Option(help="Only this one.")] = None,
+    derived: Annotated[bool, typer.Option("--derived", help="Also those turned around by rule.")] = False,
     as_json: Json = False,
 ) -> None:
     """The templates of a set, each rendered on the set's own example."""
     from curate.render import check
 
-    rows = check.rendered_example(name, Path.cwd())
+    rows = check.rendered_example(name, Path.cwd(), derived=derived)
+    if template is not None:
+        known = {row["template"] for row in rows}
+        rows = [row for row in rows if row["template"] == template]
+        if not rows:
+            from curate.methods import nearest
+
+            raise RequestError(f"{name} has no template '{template}'{nearest(template, known)}")
     if as_json:
         return _print(rows, True)
     for row in rows:

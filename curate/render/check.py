@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import RequestError, RowSkipped, TemplateError
-from curate.render.engine import Engine, Rendered
+from curate.render.engine import Engine
 from curate.render.hub_rules import HUB, Fetch, fetch, fetched
 from curate.render.row_rules import REAL, ROWS, example
 from curate.render.rules import STATIC, near_duplicates
@@ -131,19 +131,24 @@ def listing() -> list[dict[str, Any]]:
     ]
 
 
-def rendered_example(name: str, base: Path | None = None) -> list[dict[str, Any]]:
-    """A set's own examples in each template that applies: template, kind, options_style, choices, answer, references,
-    messages, shots."""
+def summary(rows: list[dict[str, Any]]) -> str:
+    """A listing in two sentences."""
+    templates, inverted = (sum(row[column] for row in rows) for column in ("templates", "inverted"))
+    verified = sum(row["verified"] for row in rows)
+    return (
+        f"{len(rows)} sets with {templates:,} templates, {inverted} of them turned around. "
+        f"{verified} sets are verified on real rows, {len(rows) - verified} are not."
+    )
+
+
+def rendered_example(name: str, base: Path | None = None, *, derived: bool = False) -> list[dict[str, Any]]:
+    """A set's own examples in each template that applies, with those derived from them if asked for: template, kind,
+    options_style, choices, answer, references, messages, shots. Nothing where they do not render, which is a finding."""
     template_set = load_set(name, base)
-    return [rendered._asdict() for rendered in _renderings(template_set)]
-
-
-def _renderings(template_set: TemplateSet) -> list[Rendered]:
-    """The examples in every template; nothing where they do not render, which is a finding of its own."""
-    engine = Engine(template_set)
+    engine = Engine(template_set, inversions=float(derived))
     try:
         return [
-            rendered
+            rendered._asdict()
             for fields in template_set.examples
             for one in engine.unfold(fields)
             for rendered in engine.render(template_set.name, one, which="all")

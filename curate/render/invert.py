@@ -25,6 +25,7 @@ from curate.render.template import Template, TemplateSet
 
 GAP = "[…]"
 FEWEST_WORDS = 6  # of the role in a row: of a shorter one the first words give too much away
+_WORD = 4  # letters of a role's name that says something; "mr" and "s1" do not
 _PRINTED = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 _FRAMES = (
     'Somebody sent this, with {role} where {gap} stands:\n\n"""\n{asked}\n"""\n\nThe reply was: {target}\n\n'
@@ -77,7 +78,7 @@ def _inversion(template: Template, role: str) -> Template | None:
     texts = {
         "asked": blanked,
         "target": template.target,
-        "role": "the " + role.replace("_", " "),
+        "role": "the " + (role.replace("_", " ") if len(role) >= _WORD else "missing part"),
         "gap": GAP,
         "start": f"{{{{ {role} | first_words(3) }}}}",
         "length": f"{{{{ {role}.split() | length }}}}",

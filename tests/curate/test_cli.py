@@ -105,3 +105,35 @@ def test_templates_are_listed_shown_and_checked() -> None:
     assert "[assistant]" in tamis("templates", "show", "flan/sentiment/sst2").stdout
     done = tamis("templates", "check")
     assert done.returncode == 0, done.stdout
+
+
+def test_show_gives_one_template_or_those_that_are_derived() -> None:
+    rte = "flan/natural_language_inference/rte"
+    one = json.loads(tamis("templates", "show", rte, "--template", "tags", "--json").stdout)
+    assert [row["template"] for row in one] == ["tags"]
+    derived = json.loads(tamis("templates", "show", rte, "--derived", "--json").stdout)
+    assert "tags~premise" in {row["template"] for row in derived}
+    wrong = tamis("templates", "show", rte, "--template", "tgas")
+    assert wrong.returncode == 2 and "has no template 'tgas'. Did you mean 'tags'?" in wrong.stderr
+
+
+def test_few_shot_prompts_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    from conftest import write_jsonl
+
+    lines = [{"sentence": f"film number {i} goes on and on", "label": i % 2} for i in range(300)]
+    for name, part in (("a", lines[:150]), ("b", lines[150:])):
+        write_jsonl(tmp_path / f"{name}.jsonl", part)
+    source = "files: {path: %s.jsonl, name: %s, template: flan/sentiment/sst2, license: mit}"
+    (tmp_path / "recipe.yaml").write_text(
+        "name: few\nload:\n" + "".join(f"  - {source % (n, n)}\n" for n in "ab") + "render:\n  no_options: 0.3\n"
+        "  inversions: 0.1\n  few_shot: {share: 0.5, exemplars: 10}\n"
+    )
+    works = {}
+    for workers in (1, 2):
+        done = tamis("run", "recipe.yaml", "--work", f"work{workers}", "--workers", str(workers), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        folder = next((tmp_path / f"work{workers}").glob("*render"))
+        works[workers] = {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*.parquet"))}
+    assert works[1] == works[2]
+    removed = json.loads(tamis("show", "work1", "--removed", "--json", "--limit", "999", cwd=tmp_path).stdout)
+    assert len(removed) == 10

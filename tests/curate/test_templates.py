@@ -13,6 +13,7 @@ import pytest
 from curate.errors import RowSkipped
 from curate.load import files
 from curate.paths import library
+from curate.render import check
 from curate.render.check import findings
 from curate.render.engine import Engine
 from curate.render.pieces import four_grams
@@ -198,6 +199,12 @@ def test_real_rows_go_through_every_template(name):
 def test_a_dataset_is_called_verified_only_where_real_rows_are_named():
     datasets = [name for name in names() if not name.startswith("pools/")]
     assert [name for name in datasets if load_set(name).verified and "real" not in golden(name)] == []
+
+
+def test_the_readme_counts_the_library_as_it_is():
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+    assert check.summary(check.listing()) in readme
+    assert f"# {len(check.rules())} rules:" in readme
 
 
 def test_the_guide_to_writing_templates_names_every_key_and_filter():
