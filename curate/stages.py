@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate import columns, methods, store, table
+from curate import columns, methods, store, table, task_clusters
 from curate.draws import draw
 from curate.errors import DataError
 from curate.files import read_json, write_json
@@ -57,6 +57,15 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
     ]
     load_code = [_HERE / "load/records.py", *(source.method.path for source in recipe.sources)]
     add("load", "load", "load", {}, _load, load_code, sources=sources, sets=_set_hashes(recipe, "record_hash"))
+    if any(source.options.get("task_cluster") == task_clusters.AUTO for source in recipe.sources):
+        add(
+            "task_clusters",
+            "task_clusters",
+            task_clusters.AUTO,
+            {},
+            _task_clusters,
+            [_HERE / "task_clusters.py", _HERE / "embed/sentence.py"],
+        )
     if recipe.holdout:
         add("holdout", "holdout", "holdout", recipe.holdout, _holdout, [_HERE / "holdout.py"])
     for step in recipe.steps:
@@ -347,6 +356,25 @@ def _holdout(job: Job) -> dict[str, Any]:
         "base": int((reasons == BASE_REASON).sum()),
         **({"on_neither_side": dict(gone.iter_rows())} if gone.height else {}),
     }
+
+
+def _task_clusters(job: Job) -> dict[str, Any]:
+    """Rows of sources whose `task_cluster` is "auto" get the one that was found for their task."""
+    from curate.embed import sentence
+
+    wanted = [columns.ID, columns.TASK, columns.SOURCE, columns.TASK_CLUSTER, columns.PROMPT, columns.RESPONSE]
+    parts = table.shards(job.parent / "kept")
+    whole = pl.concat([pl.read_parquet(part, columns=wanted) for part in parts])
+    found = task_clusters.find(whole, sentence.embed, job.stage.seed)
+    sources = [source.name for source in job.recipe.sources if source.options.get("task_cluster") == task_clusters.AUTO]
+    for number, part in enumerate(parts):
+        rows = pl.read_parquet(part)
+        mine = task_clusters.task_of(rows).replace_strict(found.cluster, return_dtype=pl.String)
+        cluster = pl.when(pl.col(columns.SOURCE).is_in(sources)).then(mine).otherwise(columns.TASK_CLUSTER)
+        table.write_shard(job.folder / "kept", number, rows.with_columns(cluster.alias(columns.TASK_CLUSTER)))
+    for line in found.lines():
+        say("  " + line)
+    return {"clusters": found.cluster, "silhouette": round(found.silhouette, 4), "agreement_with_flan": found.agreement}
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ from curate.render import sandbox
 from curate.render.engine import Engine
 from curate.render.template import TemplateSet, load_set
 from curate.table import LOAD_SCHEMA, REMOVED_SCHEMA
+from curate.task_clusters import AUTO
 
 CHUNK_ROWS = 50_000
 CHUNK_CHARACTERS = 64_000_000  # of the raw columns as JSON: long rows make shorter chunks
@@ -95,9 +96,16 @@ class Common:
     template: str | None
     license: str | None
     task: str | None
+    task_cluster: str | None
     columns: dict[str, str]
     where: dict[str, frozenset[str]]
     on_error: str
+
+    def cluster_of(self, template_set: TemplateSet | None) -> str | None:
+        """The cluster of the source's rows, or what their templates say; to be found later where it is "auto"."""
+        if self.task_cluster not in (None, AUTO):
+            return self.task_cluster
+        return template_set.task_cluster if template_set else None
 
 
 def common(
@@ -107,6 +115,7 @@ def common(
     template: str | None = None,
     license: str | None = None,
     task: str | None = None,
+    task_cluster: str | None = None,
     columns: dict[str, str] | None = None,
     where: dict[str, Any] | None = None,
     on_error: Literal["stop", "remove"] = "stop",
@@ -114,7 +123,8 @@ def common(
     """The options that every source takes beside its loader's own.
 
     name: in the column `source`. as, template: the shape of the rows, or the template set that reads them. license, task:
-    of all rows, in place of what the loader or the template set knows. columns: raw columns to rename first, new name: old name. where: columns
+    of all rows, in place of what the loader or the template set knows. task_cluster: the same, or "auto": found from the
+    records (curate/task_clusters.py). columns: raw columns to rename first, new name: old name. where: columns
     and the values to keep, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error: what happens when
     more than 5 % of a file cannot be read.
     """
@@ -126,6 +136,7 @@ def common(
         template=f"pools/{as_}" if as_ else template,
         license=license,
         task=task,
+        task_cluster=task_cluster,
         columns=columns or {},
         where={column: frozenset(map(_word, allowed)) for column, allowed in values.items()},
         on_error=on_error,
@@ -372,7 +383,7 @@ class _Builder:
             source.license or row.license or (template_set.license if template_set else None),
             row.split,
             source.task or row.task or (template_set.task if template_set else None),
-            template_set.task_cluster if template_set else None,
+            source.cluster_of(template_set),
             record.prompt if record else None,
             record.response if record else None,
             record.messages if record else None,

@@ -443,7 +443,13 @@ def test_what_messages_hold_besides_goes_to_extra_as_json():
 
 @pytest.mark.parametrize(
     "text",
-    ["{{ text }} {% raw %} {# x #} ||| %}", "a\x00b\x07c\x1b[31m", "x" * 1_000_000, "[Paris, 'Rome'] <|im_end|>", "\ud7ff\ufffd"],
+    [
+        "{{ text }} {% raw %} {# x #} ||| %}",
+        "a\x00b\x07c\x1b[31m",
+        "x" * 1_000_000,
+        "[Paris, 'Rome'] <|im_end|>",
+        "\ud7ff\ufffd",
+    ],
     ids=["braces", "control", "megabyte", "markers", "edges"],
 )
 def test_the_row_s_own_text_is_never_evaluated_split_or_cut(tmp_path, text):

@@ -225,3 +225,27 @@ def test_the_example_of_the_guide_is_a_good_set(tmp_path):
     )[0]
     assert rendered.messages[0]["content"] == "You look up Chad in an atlas.\nWhich city is printed in red?"
     assert rendered.messages[1]["content"] == "N'Djamena"
+
+
+@pytest.mark.shared
+def test_gsm8k_s_own_rows_and_flan_s_copy_of_them_say_the_same():
+    data = Path(os.environ.get("TAMIS_DATA", ""))
+    own, copy = data / "gsm8k" / "train.jsonl.gz", data / "flan_cot_tsv" / "gsm8k_train.tsv.gz"
+    if not (own.is_file() and copy.is_file()):
+        pytest.skip("set TAMIS_DATA to the folder of data sets")
+    engine, ours = Engine(load_set("cot/gsm8k")), {}
+    for raw in files.load(path=str(own.relative_to(data)), base=data):
+        roles = engine.roles(raw.fields or {})
+        ours[letters(roles["question"])] = (letters(roles["steps"]), roles["result"])
+    header = ["question", "answer", "rationale"]
+    rows = [raw.fields or {} for raw in files.load(path=str(copy.relative_to(data)), header=header, base=data)]
+    found = [(ours[letters(row["question"])], row) for row in rows if letters(row["question"]) in ours]
+    assert len(found) == len(rows) == 7_473
+    # FLAN puts spaces around operators, and full stops and line breaks are its own
+    same = sum(steps == letters(row["rationale"].replace("\\n", " ")) for (steps, _), row in found)
+    assert same > 0.95 * len(rows)
+    assert sum(letters(result) == letters(row["answer"]) for (_, result), row in found) > 0.99 * len(rows)
+
+
+def letters(text: str) -> str:
+    return re.sub(r"[\W_]+", "", text)
