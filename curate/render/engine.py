@@ -126,6 +126,23 @@ class Engine:
             raise RowSkipped(f"where: {self.set.where} is false")
         return roles
 
+    def typed(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], int, tuple[bool, ...]] | None:
+        """The roles with ``answer`` where there are no choices, the label (-1 where there are none) and the conditions of the
+        templates. None where the row is not taken or something fails: ``render`` says why."""
+        sandbox.WATCH.row += 1
+        try:
+            roles, label = self.roles(fields), -1
+            answer = self._answer(roles)
+            if isinstance(self.set.choices, tuple):
+                label = _index(answer, self.set.choices)
+            elif self.set.answer is not None:
+                roles["answer"] = answer
+            return roles, label, tuple(map(bool, self._when(roles))) if self._conditions else ()
+        except Exception:
+            return None
+        finally:
+            sandbox.WATCH.row += 1
+
     def record(self, fields: Mapping[str, Any]) -> Record:
         """What curation sees. Raises RowSkipped: as ``roles``, and where prompt or response is null or empty."""
         sandbox.WATCH.row += 1

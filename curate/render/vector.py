@@ -3,12 +3,14 @@
     vector = compile_set(engine)                     None where something in the set needs Python row by row
     found = vector.render(ids, fields, "one")        the rows it was sure of, rendered, with their places in ``row``
 
-What compiles: columns named by a path, also through ``default`` and the filters of ``_FILTERS``, and labels through
-``label_index``; fixed choices, at most five; texts of literals, roles, ``answer`` and ``options``, with conditions on
-them. A row is taken only where its columns hold what the set expects: text where text is printed, a known label. Every
-other row is the engine's, which renders it or says why not, so nothing is decided twice.
+Sets compile that have no choices or fixed ones, at most five, and no ``references``. Of them the templates that are made of
+literals, roles, ``answer`` and ``options``, with conditions on them. Columns compile that are named by a path, also through
+``default`` and the filters of ``_FILTERS``, and labels through ``label_index``; where one of a set does not, all of them come
+from the engine row by row, and the texts are still put together by column. A row is taken only where its columns hold what
+the set expects: text where text is printed, a known label. Every other row is the engine's, which renders it or says why
+not, so nothing is decided twice.
 
-Cost: two to three microseconds a row, a third of it for hashing the id.
+Cost: two to three microseconds a row, a third of it for hashing the id; about eight where columns need Python.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from math import factorial
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 import pyarrow as pa
 from jinja2 import nodes
@@ -70,7 +73,7 @@ Names = dict[str, _Value]
 def compile_set(engine: Engine) -> Vector | None:
     """The set of an engine as expressions, or None: then every row is the engine's."""
     found = engine.set
-    if found.messages or found.explode or found.references or isinstance(found.choices, str) or not found.templates:
+    if found.messages or found.references or isinstance(found.choices, str) or not found.templates:
         return None
     if found.choices and len(found.choices) > MOST_CHOICES:
         return None
@@ -84,43 +87,23 @@ class Vector:
     """A template set over columns. Made by ``compile_set``."""
 
     def __init__(self, engine: Engine):
-        self.engine, found = engine, engine.set
-        labels = {found.answer} if found.choices and found.answer else set()
-        self.raws = _Raws()
-        self.roles = {role: _column(source, role in labels, self.raws) for role, source in found.columns.items()}
-        _schema(self.raws.paths)  # a path may not end where another goes on
-        inside: Names = {role: column.value for role, column in self.roles.items()}
-        sure = [pl.lit(True), *(column.sure for column in self.roles.values())]
-        if found.where is not None:
-            sure.append(_truth(_expression(found.where), inside))
-        self.label = pl.lit(-1, pl.Int32)
-        if isinstance(found.choices, tuple):
-            label = inside.get(found.answer or "")
-            if label is None:
-                raise _Unfit
-            self.label = label.expr if label.kind == "index" else _place(label.expr, found.choices)
-            sure.append(self.label.is_between(0, len(found.choices) - 1))
-        self.sure = pl.all_horizontal(*(one.fill_null(False) for one in sure))
-        self.names: Names = {role: _Value(pl.col(f"role {role}"), value.kind) for role, value in inside.items()}
-        if found.answer is not None and not found.choices:
-            if self.names.get(found.answer, _Value(pl.lit(0), "index")).kind != "text":
-                raise _Unfit
-            self.names["answer"] = self.names[found.answer]
-        self.conditions = list(dict.fromkeys(template.when for template in found.templates if template.when))
-        self.when = [_truth(_expression(when), self.names) for when in self.conditions]
+        self.engine = engine
+        try:
+            self.reader: _ByColumn | _ByRow = _ByColumn(engine)
+        except _Unfit:
+            self.reader = _ByRow(engine)
+        self.conditions = list(dict.fromkeys(template.when for template in engine.set.templates if template.when))
         self.layouts = _Layouts()
-        self.phrasings = [_Phrasing(template, self) for template in found.templates]
-        if not any(phrasing.texts for phrasing in self.phrasings):
-            raise _Unfit
+        self.phrasings = [_Phrasing(template, engine, self.reader.names) for template in engine.set.templates]
+        read = [phrasing.reads for phrasing in self.phrasings if phrasing.texts]
+        if not read or (isinstance(self.reader, _ByRow) and 2 * len(read) < len(self.phrasings)):
+            raise _Unfit  # to read most rows twice costs more than it saves
+        self.reader.needed = frozenset().union(*read) & self.reader.names.keys()
 
     def render(self, ids: pl.Series, fields: pl.Series, which: str) -> pl.DataFrame:
         """ids, fields (n,): String. which: "one" drawn by the id, or a template's name. Gives the rows that it was sure of,
         in their order: ``row`` (place among the given ones, UInt32) and the fields of ``Rendered``."""
-        roles = [column.value.expr.alias(f"role {name}") for name, column in self.roles.items()]
-        table = pl.DataFrame([ids.alias("id"), fields.alias(columns.FIELDS)]).with_row_index("row")
-        table = self.raws.read(table)
-        table = table.select("row", "id", *roles, self.label.alias("label"), self.sure.alias("sure"))
-        table = _only(table, "sure")
+        table = self.reader.read(pl.DataFrame([ids.alias("id"), fields.alias(columns.FIELDS)]).with_row_index("row"))
         table = table.with_columns(self._draw(table, which)).filter(pl.col("template") >= 0)
         table = table.with_columns(self._shown(table))
         parts = [
@@ -137,8 +120,8 @@ class Vector:
         """``template``: the number of each row's, -1 where it is the engine's to say; ``number``: the draw of the options."""
         for_template, for_options = pairs(self.engine.seed, "render", table["id"].to_list())
         keys = np.zeros(table.height, dtype=np.int64)
-        for bit, when in enumerate(self.when):
-            keys |= table.select(when).to_series().to_numpy().astype(np.int64) << bit
+        for bit in range(len(self.conditions)):
+            keys |= table[f"when {bit}"].to_numpy().astype(np.int64) << bit
         chosen = np.full(table.height, -1, dtype=np.int32)
         for key in np.unique(keys):
             true = {None, *(when for bit, when in enumerate(self.conditions) if key >> bit & 1)}
@@ -178,19 +161,107 @@ class Vector:
         )
 
 
+class _ByColumn:
+    """The roles of rows as expressions over ``fields``. names: the roles as columns of what ``read`` gives."""
+
+    needed: frozenset[str] = frozenset()
+
+    def __init__(self, engine: Engine):
+        found = engine.set
+        labels = {found.answer} if found.choices and found.answer else set()
+        self.raws = _Raws()
+        roles = {role: _column(source, role in labels, self.raws) for role, source in found.columns.items()}
+        _schema(self.raws.paths)  # a path may not end where another goes on
+        inside: Names = {role: column.value for role, column in roles.items()}
+        sure = [pl.lit(True), *(column.sure for column in roles.values())]
+        if found.where is not None:
+            sure.append(_truth(_expression(found.where), inside))
+        label = pl.lit(-1, pl.Int32)
+        if isinstance(found.choices, tuple):
+            right = inside.get(found.answer or "")
+            if right is None:
+                raise _Unfit
+            label = right.expr if right.kind == "index" else _place(right.expr, found.choices)
+            sure.append(label.is_between(0, len(found.choices) - 1))
+        self.names: Names = {role: _Value(pl.col(f"role {role}"), value.kind) for role, value in inside.items()}
+        if found.answer is not None and not found.choices:
+            if self.names.get(found.answer, _Value(pl.lit(0), "index")).kind != "text":
+                raise _Unfit
+            self.names["answer"] = self.names[found.answer]
+        self.values = [value.expr.alias(f"role {role}") for role, value in inside.items()]
+        self.values += [label.alias("label"), pl.all_horizontal(*(one.fill_null(False) for one in sure)).alias("sure")]
+        whens = dict.fromkeys(template.when for template in found.templates if template.when)
+        self.when = [_truth(_expression(when), self.names).alias(f"when {i}") for i, when in enumerate(whens)]
+
+    def read(self, table: pl.DataFrame) -> pl.DataFrame:
+        """row, id, the roles, label and conditions of the rows that it is sure of."""
+        table = _only(self.raws.read(table).select("row", "id", *self.values), "sure")
+        return table.with_columns(self.when) if self.when else table
+
+
+class _ByRow:
+    """The same from the engine, row by row, where a column needs Python; the texts are still put together by column.
+
+    A role is text, or a number where a template compares it with one; rows in which one that is needed is something else
+    are the engine's.
+    """
+
+    needed: frozenset[str] = frozenset()
+
+    def __init__(self, engine: Engine):
+        self.engine, found = engine, engine.set
+        numbers = {found.answer} if found.choices else set()
+        for template in found.templates:
+            for _, source in template.messages:
+                for node in sandbox.ENVIRONMENT.parse(source).find_all(nodes.Compare):
+                    if any(isinstance(one.expr, nodes.Const) and type(one.expr.value) is int for one in node.ops):
+                        numbers |= {name.name for name in node.find_all(nodes.Name)}
+        self.names: Names = {
+            role: _Value(pl.col(f"role {role}"), "index" if role in numbers else "text") for role in found.columns
+        }
+        if found.answer is not None and not found.choices:
+            self.names["answer"] = _Value(pl.col("role answer"), "text")
+        self.conditions = len({template.when for template in found.templates if template.when})
+
+    def read(self, table: pl.DataFrame) -> pl.DataFrame:
+        kinds = [(role, str if self.names[role].kind == "text" else int) for role in sorted(self.needed)]
+        values: dict[str, list[Any]] = {role: [] for role, _ in kinds}
+        rows: list[int] = []
+        labels: list[int] = []
+        whens: list[tuple[bool, ...]] = []
+        for row, text in enumerate(table[columns.FIELDS].to_list()):
+            found = self.engine.typed(orjson.loads(text))
+            if found is None:
+                continue
+            roles, label, when = found
+            if all(roles[role].__class__ is kind for role, kind in kinds):
+                rows.append(row)
+                labels.append(label)
+                whens.append(when)
+                for role, kept in values.items():
+                    kept.append(roles[role])
+        types = {role: pl.String if kind is str else pl.Int64 for role, kind in kinds}
+        given = [pl.Series(f"role {role}", kept, dtype=types[role], strict=True) for role, kept in values.items()]
+        conditions = range(self.conditions)
+        given += [pl.Series(f"when {i}", [when[i] for when in whens], dtype=pl.Boolean) for i in conditions]
+        kept = table.select("row", "id")[rows]
+        return kept.with_columns(*given, pl.Series("label", labels, dtype=pl.Int32))
+
+
 class _Phrasing:
     """A template over the columns ``role …``, ``answer`` and ``block``. texts: its messages where options are shown, and where
     they are not; None where one of them needs Python."""
 
-    def __init__(self, template: Template, vector: Vector):
-        found = vector.engine.set
+    def __init__(self, template: Template, engine: Engine, roles: Names):
+        found = engine.set
         self.template = template
+        self.reads = template.input_reads | template.target_reads
         assert not isinstance(found.choices, str)
         self.choices = template.choices or found.choices
         self.shows = "options" in template.input_reads
         self.asks = bool(self.choices) and template.kind == "forward" and "answer" in template.target_reads
         self.bare = template.target.replace(" ", "") == "{{answer}}"
-        names = dict(vector.names)
+        names = dict(roles)
         if self.choices:
             names["answer"] = _Value(pl.col("answer"), "text")
         shown, hidden = ({**names, "options": _Value(expr, "text")} for expr in (pl.col("block"), pl.lit("")))

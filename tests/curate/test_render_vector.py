@@ -63,8 +63,9 @@ OPTIONS = st.sampled_from(
 
 @st.composite
 def template_sets(draw: st.DrawFn) -> str:
-    labels = ["label", 'label | label_index("no", "yes")']
-    columns = ["text", '"text | squeeze"', '"text | default(more)"', "'text | default(\"\", true) | trim'"]
+    labels = ["label", 'label | label_index("no", "yes")', '{"no": 0, "yes": 1}.get(label, label)']
+    python = ["text | untokenized", "text | lower", '"text.split()"', '"text | default(none)"']
+    columns = [*python, "text", '"text | squeeze"', '"text | default(more)"', "'text | default(\"\", true) | trim'"]
     head = HEAD.replace("COLUMN", draw(st.sampled_from(columns))).replace("LABEL", f"'{draw(st.sampled_from(labels))}'")
     head = head.replace("WHERE", draw(st.sampled_from(["", 'where: text != "a"', "where: label is not none and text"])))
     head = head.replace("CHOICES", draw(st.sampled_from(['"no", "yes"', '"no", "yes", "it is / not"'])))
@@ -157,7 +158,7 @@ def test_sets_of_the_library_render_alike_by_column_and_by_row():
 
 @pytest.mark.parametrize(
     "what",
-    ["references: text", "choices: text", "explode: text"],
+    ["references: text", "choices: text"],
 )
 def test_what_needs_python_is_left_to_the_engine(tmp_path, what):
     path = tmp_path / "made.yaml"
