@@ -200,10 +200,12 @@ def templates_check(
     as_json: Json = False,
 ) -> None:
     """Look for mistakes in templates. Exit code 1 if there is one."""
+    from curate import progress
     from curate.render import check
 
     columns = [name.strip() for name in header.split(",")] if header else None
-    findings = check.findings(paths or [], Path.cwd(), data=data, header=columns, limit=limit, hub=hub)
+    with progress.shown():
+        findings = check.findings(paths or [], Path.cwd(), data=data, header=columns, limit=limit, hub=hub)
     _print(findings, as_json, empty="No findings.")
     if findings:
         raise typer.Exit(1)
@@ -223,9 +225,11 @@ def templates_import(
     as_json: Json = False,
 ) -> None:
     """Another project's templates as sets of ours (SuperNI: as rows). Findings say what is not converted, and why."""
+    from curate import progress
     from curate.render.importers import command
 
-    found = command.imported(format, path, compat)
+    with progress.shown():
+        found = command.imported(format, path, compat)
     if out is not None:
         found.write(out)
     elif not as_json:

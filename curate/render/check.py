@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.errors import RequestError, RowSkipped, TemplateError
+from curate.progress import track
 from curate.render.engine import Engine
 from curate.render.hub_rules import HUB, Fetch, fetch, fetched
 from curate.render.row_rules import REAL, ROWS, example
@@ -78,7 +79,7 @@ def findings(
         found += unreadable
         if template_set is not None:
             subjects.append(Subject(template_set))
-    for subject in subjects:
+    for subject in track(subjects, "checking"):
         found += _checked(subject)
         if data is not None:
             found += on_rows(subject.set, list(islice(_rows(data, header, base or Path()), limit)))
