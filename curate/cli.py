@@ -456,10 +456,14 @@ def _print(
         numeric = name in right or all(isinstance(row.get(name), int | float) for row in rows)
         view.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        view.add_row(*("" if row.get(name) is None else str(row.get(name)) for name in names))
+        view.add_row(*(_cell(row.get(name)) for name in names))
     console = Console(markup=False, highlight=False)
     console.width = console.width if sys.stdout.isatty() else max(console.width, 160)
     console.print(view)
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _blocks(rows: list[dict[str, Any]]) -> None:

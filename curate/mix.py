@@ -184,12 +184,12 @@ def problems(way: str, options: Mapping[str, Any], base: Path | None = None) -> 
         if value is not None and value < 1:
             found.append((word, f"`{word}` is {value}; it must be 1 or more"))
     temperature = options.get("temperature", 1.0)
-    if temperature is not None and not temperature > 0:
+    if temperature is not None and not 0 < temperature < math.inf:
         found.append(
             ("temperature", f"`temperature` is {temperature}; it must be above 0 (1 is in proportion to the rows)")
         )
     weights = options.get("weights")
-    if isinstance(weights, dict) and (any(w < 0 for w in weights.values()) or not any(weights.values())):
+    if isinstance(weights, dict) and not (all(0 <= w < math.inf for w in weights.values()) and any(weights.values())):
         found.append(("weights", "give weights of 0 or more, at least one above 0"))
     problem = token_counts.problem(options.get("tokenizer") or token_counts.WORDS, base)
     if problem:

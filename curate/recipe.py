@@ -204,6 +204,11 @@ class _Check:
             ways = [key for key in ("fraction", "rows", "task_cluster") if holdout.get(key) is not None]
             if len(ways) != 1:
                 self.say("holdout needs exactly one of `fraction`, `rows`, `task_cluster`", "holdout")
+            if holdout["fraction"] is not None and not 0 < holdout["fraction"] < 1:
+                why = f"holdout: fraction is {holdout['fraction']}; it must lie between 0 and 1, as in `fraction: 0.05`"
+                self.say(why, "holdout", "fraction")
+            if holdout["rows"] is not None and holdout["rows"] < 1:
+                self.say(f"holdout: rows is {holdout['rows']}; it must be 1 or more", "holdout", "rows")
         mix = self.mix(top.get("mix"), {source.name for source in sources})
         render = self.rendering(top)
         train = self.training(top)
@@ -260,6 +265,10 @@ class _Check:
 
     def rendering(self, top: dict[str, Any]) -> dict[str, Any] | None:
         render = self.section("render", top, _RENDER)
+        for option in ("no_options", "inversions"):
+            share = (render or {}).get(option)
+            if share is not None and not 0 <= share <= 1:
+                self.say(f"render: {option} is {share}; it is a share and lies between 0 and 1", "render", option)
         if render and render["few_shot"] is not None:
             from curate.render.few_shot import few_shot
 
@@ -367,6 +376,9 @@ class _Check:
             return None
         from curate import mix, presets
 
+        if isinstance(choice, dict) and len(choice) != 1:
+            self.say(f"mix is one way, and here are {len(choice)}: {', '.join(map(str, choice)) or 'none'}", "mix")
+            return None
         try:
             names = [*mix.WAYS, *presets.names(self.path_base)]
             name, options = _name_and_options(choice)

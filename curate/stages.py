@@ -578,12 +578,32 @@ def _render(job: Job) -> dict[str, Any]:
     for _ in track(_map(_render_shard, arguments, job.workers), "render: shards", total=len(arguments)):
         pass
     counts: dict[str, int] = {}
+    facts = _few_shot_facts(job) if exemplars is not None else {}
     for part in table.shards(job.folder / "kept"):
         for name, count in (
             pl.read_parquet(part, columns=[columns.TEMPLATE])[columns.TEMPLATE].value_counts().iter_rows()
         ):
             counts[name] = counts.get(name, 0) + count
-    return {"templates": dict(sorted(counts.items()))}
+    return {"templates": dict(sorted(counts.items())), **facts}
+
+
+def _few_shot_facts(job: Job) -> dict[str, Any]:
+    """How many of the records that were drawn for examples have some, and says so where it is not all."""
+    from curate.render.few_shot import drawn, few_shot
+
+    options = few_shot(**job.stage.options["few_shot"])
+    parts = [
+        pl.read_parquet(part, columns=[columns.RECORD, columns.SHOTS]) for part in table.shards(job.folder / "kept")
+    ]
+    rows = pl.concat(parts).group_by(columns.RECORD).agg(pl.col(columns.SHOTS).max())
+    asked = int(drawn(rows[columns.RECORD], options, job.stage.seed).sum())
+    having, short = (int((rows[columns.SHOTS] >= least).sum()) for least in (1, options.shots[0]))
+    if short < asked:
+        say(
+            f"  few-shot: of {asked:,} records drawn, {asked - having:,} have no example and {having - short:,} fewer than "
+            f"{options.shots[0]}: more do not fit in {options.max_tokens:,} tokens, or their set has too few rows"
+        )
+    return {"few_shot": {"drawn": asked, "with_examples": having, "with_the_least_asked": short}}
 
 
 def _exemplars(parts: list[Path], render: dict[str, Any], seed: int) -> pl.DataFrame | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from curate.errors import RequestError, RowSkipped, TemplateError
 from curate.progress import track
+from curate.render import sandbox
 from curate.render.engine import Engine
 from curate.render.hub_rules import HUB, Fetch, fetch, fetched
 from curate.render.row_rules import REAL, ROWS, example
@@ -79,15 +80,16 @@ def findings(
         found += unreadable
         if template_set is not None:
             subjects.append(Subject(template_set))
-    for subject in track(subjects, "checking"):
-        found += _checked(subject)
-        if data is not None:
-            found += on_rows(subject.set, list(islice(_rows(data, header, base or Path()), limit)))
-        if hub and subject.set.hub is not None:
-            for where, there in fetched(subject.set, fetch):
-                found += [finding for rule in HUB for finding in rule(subject, where, there)]
-                rows = [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)]
-                found += on_rows(subject.set, rows) if subject.set.needs <= set(there.columns) else []
+    with sandbox.watched():
+        for subject in track(subjects, "checking"):
+            found += _checked(subject)
+            if data is not None:
+                found += on_rows(subject.set, list(islice(_rows(data, header, base or Path()), limit)))
+            if hub and subject.set.hub is not None:
+                for where, there in fetched(subject.set, fetch):
+                    found += [finding for rule in HUB for finding in rule(subject, where, there)]
+                    rows = [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)]
+                    found += on_rows(subject.set, rows) if subject.set.needs <= set(there.columns) else []
     found += near_duplicates(subjects)
     return [asdict(finding) for finding in dict.fromkeys(found)]
 
@@ -148,11 +150,12 @@ def rendered_example(name: str, base: Path | None = None, *, derived: bool = Fal
     template_set = load_set(name, base)
     engine = Engine(template_set, inversions=float(derived))
     try:
-        return [
-            rendered._asdict()
-            for fields in template_set.examples
-            for one in engine.unfold(fields)
-            for rendered in engine.render(template_set.name, one, which="all")
-        ]
+        with sandbox.watched():
+            return [
+                rendered._asdict()
+                for fields in template_set.examples
+                for one in engine.unfold(fields)
+                for rendered in engine.render(template_set.name, one, which="all")
+            ]
     except (RowSkipped, TemplateError):
         return []

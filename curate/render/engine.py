@@ -15,6 +15,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from jinja2.exceptions import UndefinedError
+
 from curate.draws import draw, pair
 from curate.errors import RowSkipped, TemplateError
 from curate.render import sandbox
@@ -206,10 +208,10 @@ class Engine:
                 fit = (tuple(one for one in some if one.when in true) for some in (applying, derived))
                 self._applying[holds] = (next(fit), next(fit))
             applying, derived = self._applying[holds]
-        if which != "one":
+        if which not in ("one", "all"):
             applying += derived
         elif derived and self.turned_around(draw(self.seed, "render.inversions", id)):
-            applying = derived
+            applying = applying + derived if which == "all" else derived
         if which not in ("one", "all"):
             applying = tuple(phrasing for phrasing in applying if phrasing.name == which)
         if not applying:
@@ -236,6 +238,8 @@ class Engine:
         messages = []
         for role, text in texts:
             content = self._evaluate(text, roles, phrasing.name, id)
+            if texts is not phrasing.texts:
+                content = content.rstrip("\n")  # of a line that spoke of the options
             if not content or content.isspace():
                 raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
             messages.append({"role": role, "content": content})
@@ -299,10 +303,10 @@ class Engine:
 
     def _error(self, error: Exception, template: str, id: str | None) -> TemplateError:
         row = f" at the row {id}" if id else ""
-        return TemplateError(
-            f"{self.set.path}: `{template}` fails{row}: {error}; a template may read only what every row has, "
-            "and `columns` can say `| default(…)`"
-        )
+        why = str(error) or type(error).__name__
+        if isinstance(error, UndefinedError):
+            why += "; a template may read only what every row has, and `columns` can say `| default(…)`"
+        return TemplateError(f"{self.set.path}: `{template}` fails{row}: {why}")
 
 
 class _Right(NamedTuple):

@@ -484,6 +484,21 @@ def _mentions(template: Template) -> Iterator[tuple[int, int, str]]:
             yield number, piece.line + piece.text.count("\n", 0, match.start()), match[0]
 
 
+def options_inline(subject: Subject) -> Findings:
+    """`{{ options }}` inside a sentence: some styles are lists, with a heading, of several lines."""
+    for template in subject.set.templates:
+        for number, (_, source) in enumerate(template.messages):
+            for line, text in enumerate(source.split("\n")):
+                rest, shown = _OPTIONS.subn("", _TAG.sub("", text))
+                if shown and rest.strip():
+                    why, mend = "shows options within a line", "give `{{ options }}` a line of its own"
+                    yield subject.at(template, "options-inline", why, mend, number, line)
+
+
+_OPTIONS = re.compile(r"\{\{-?\s*options\s*-?\}\}")
+_TAG = re.compile(r"\{%.*?%\}")
+
+
 def options_not_shown(subject: Subject) -> Findings:
     """A prompt that speaks of options below and shows none."""
     if subject.set.choices is None:
@@ -695,7 +710,7 @@ def about_sentence(subject: Subject) -> Findings:
 STATIC: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
     single_brace, stray_escape, html_entity, odd_character, repeated_word, white_space, unbalanced, glued, above_below, unknown_filter,
     constant_prompt, label_only_prompt, duplicate_template, constant_target,
-    answer_not_asked, inverted_without_answer, cot_without_reasons, swapped_roles, options_not_shown,
+    answer_not_asked, inverted_without_answer, cot_without_reasons, swapped_roles, options_inline, options_not_shown,
     options_left_hanging, prescribed_words, choices_alike, label_order, label_count, metric_mismatch, missing_license,
     unused_role, template_name, about_sentence,
 )  # fmt: skip

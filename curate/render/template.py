@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateSyntaxError
+from jinja2.defaults import DEFAULT_NAMESPACE
 from jinja2.exceptions import SecurityError
 
 from curate.errors import TemplateError
@@ -456,14 +457,26 @@ class _Checker:
                 template = f"the template '{self.document.data['templates'][at[1]].get('name', at[1])}' "
             why = f"{template or f'`{at[0]}` '}reads the role `{name}`, which is missing{nearest(name, known)}"
             rule = "unseeded-randomness" if _RANDOM.fullmatch(f"'{name}'") else "undefined-role"
-            self.find(rule, at, why, f"define it under `columns`; the roles are: {', '.join(sorted(known))}")
+            mend = f"define it under `columns`; the roles are: {', '.join(sorted(known))}"
+            if name in DEFAULT_NAMESPACE:
+                why, mend = (
+                    f"{template or f'`{at[0]}` '}calls `{name}`",
+                    "there are filters and tests, and no functions",
+                )
+            self.find(rule, at, why, mend)
 
     def reads(self, source: str, at: tuple[str | int, ...], reader: Any) -> frozenset[str]:
         try:
             return reader(source)
         except TemplateSyntaxError as error:
             rule = "unseeded-randomness" if _RANDOM.search(error.message or "") else "jinja"
-            self.find(rule, at, f"this is not valid Jinja: {error.message}", "mend the braces or the expression")
+            mend, unknown = (
+                "mend the braces or the expression",
+                re.search(r"No filter named '(\w+)'", error.message or ""),
+            )
+            if unknown:
+                mend = f"use a filter of Jinja's or of templates/README.md{nearest(unknown[1], sandbox.ENVIRONMENT.filters)}"
+            self.find(rule, at, f"this is not valid Jinja: {error.message}", mend)
         except SecurityError as error:
             self.find("sandbox", at, str(error), "a template reads roles and applies filters, no more")
         return frozenset()

@@ -269,7 +269,9 @@ class _Phrasing:
         try:
             self.texts = {
                 True: [_text(source, shown) for _, source in template.messages],
-                False: [_text(without_options(source), hidden) for _, source in template.messages]
+                False: [
+                    _text(without_options(source), hidden).str.strip_chars_end("\n") for _, source in template.messages
+                ]
                 if self.shows
                 else [_text(source, hidden) for _, source in template.messages],
             }

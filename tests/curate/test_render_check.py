@@ -16,7 +16,7 @@ choices: ["sad", "glad"]
 answer: label
 example: {line: we danced until the lamps went out, note: the dancers went home in the morning, label: 1}
 templates:
-  - {name: ask, kind: forward, style: plain, input: "{{ line }} {{ options }}", target: "{{ answer }}"}
+  - {name: ask, kind: forward, style: plain, input: "{{ line }}\\n{{ options }}", target: "{{ answer }}"}
   - {name: turn, kind: inverted, style: plain, input: "{{ note }} Write something {{ answer }} about it.", target: "{{ line }}"}
 """
 
@@ -36,7 +36,7 @@ def test_a_good_set_has_no_findings(tmp_path):
     ("template", "rule", "why"),
     [
         ('{name: x, kind: inverted, style: plain, input: "Write a line.", target: "{{ line }}", when: label}', "constant-prompt", "reads nothing of the row"),
-        ('{name: x, kind: forward, style: plain, input: "{{  line}}  {{ options }}", target: "{{ANSWER}}"}', "undefined-role", "`ANSWER`"),
+        ('{name: x, kind: forward, style: plain, input: "{{  line}}\\n{{ options }}", target: "{{ANSWER}}"}', "undefined-role", "`ANSWER`"),
         ('{name: x, kind: forward, style: plain, input: "{{line}}\\n{{options}}", target: "{{ answer}}"}', "duplicate-template", "says the same as 'ask'"),
         ('{name: x, kind: forward, style: plain, input: "{{ line }}, so {{ answer }}?", target: "{{ answer }}"}', "leaked-answer", "gives its target away"),
         ('{name: x, kind: inverted, style: plain, input: "Repeat: {{ line }}", when: label, target: "{{ line }}"}', "inverted-leak", "gives its target away"),

@@ -143,3 +143,21 @@ def test_the_recipe_check_says_it_with_the_line(tmp_path: Path):
         recipes.read(path, [])
     path.write_text("name: a\nload:\n  - files: {path: a.jsonl}\nrender: {few_shot: {share: 0.3}}\n", "utf-8")
     assert (recipes.read(path, []).render or {})["few_shot"]["share"] == 0.3
+
+
+def test_a_run_says_how_many_records_have_fewer_examples_than_asked(tmp_path: Path):
+    from conftest import write_jsonl
+
+    from curate.runner import run
+
+    write_jsonl(tmp_path / "a.jsonl", [{"sentence": f"film number {i} drags on", "label": i % 2} for i in range(100)])
+    source = "files: {path: a.jsonl, template: flan/sentiment/sst2, license: mit}"
+    few = "few_shot: {shots: [3, 4], share: 1.0, max_tokens: 60, exemplars: 10}"
+    (tmp_path / "recipe.yaml").write_text(f"name: few\nload:\n  - {source}\nrender: {{{few}}}\n", "utf-8")
+    run(recipes.read(tmp_path / "recipe.yaml", []), tmp_path / "work")
+    folder = next((tmp_path / "work").glob("*-render"))
+    shots = pl.read_parquet(folder / "kept" / "*.parquet")["shots"]
+    facts = orjson.loads((folder / "manifest.json").read_bytes())
+    found = facts.get("facts", facts)["few_shot"]
+    assert found == {"drawn": 90, "with_examples": (shots > 0).sum(), "with_the_least_asked": (shots >= 3).sum()}
+    assert found["with_the_least_asked"] < found["drawn"]

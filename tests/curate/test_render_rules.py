@@ -26,7 +26,7 @@ choices: ["sad", "glad"]
 answer: label
 example: {line: we danced until the lamps went out, note: the dancers went home in the morning, label: 1}
 templates:
-  - {name: ask, kind: forward, style: plain, input: "{{ line }} {{ options }}", target: "{{ answer }}"}
+  - {name: ask, kind: forward, style: plain, input: "{{ line }}\\n{{ options }}", target: "{{ answer }}"}
 """
 FREE = """\
 dataset: towns
@@ -83,16 +83,18 @@ CASES: dict[str, Case] = {
     "wrong-type": changed("license: mit", "license: 3", 'license: "3"'),
     "unknown-value": changed("style: plain", "style: ornate", "style: terse"),
     "role-name": changed("note: note,", "note: note, the-note: note,", "note: note | trim,"),
-    "undefined-role": two("{{ lime }}? {{ options }}", "{{ line }}: {{ options }}"),
+    "undefined-role": two("{{ lime }}?\n{{ options }}", "{{ line }}:\n{{ options }}"),
     "jinja": two("{{ line | shout }}", "{{ line | upper }}"),
     "sandbox": two("{{ line.__class__ }}", "{{ line }}"),
     "unseeded-randomness": two("{{ [line, note] | random }}", "{{ [line, note] | first }}"),
     "choices": changed('choices: ["sad", "glad"]', 'choices: ["sad"]', 'choices: ["sad", "merry"]'),
     "inverted-options": Case(
-        one("{{ note }} {{ options }}", "{{ answer }}", "inverted"),
+        one("{{ note }}\n{{ options }}", "{{ answer }}", "inverted"),
         one("{{ note }} {{ answer }}", "{{ line }}", "inverted"),
     ),
-    "options-without-answer": Case(one("{{ line }} {{ options }}", "{{ note }}"), one("{{ line }} {{ options }}!")),
+    "options-without-answer": Case(
+        one("{{ line }} Well?\n{{ options }}", "{{ note }}"), one("{{ line }} Well?\n{{ options }}")
+    ),
     "templates-or-messages": Case(HEAD.split("templates:")[0], HEAD),
     "message-roles": Case(
         HEAD + '  - {name: x, kind: forward, style: plain, messages: [{role: user, content: "{{ line }}"}]}\n',
@@ -148,6 +150,7 @@ CASES: dict[str, Case] = {
     "swapped-roles": two("Line: {{ note }}\nNote: {{ line }}", "Line: {{ line }}\nNote: {{ note }}"),
     # options, labels
     "options-not-shown": two("{{ line }} Pick one of the options below.", "{{ line }} Sad or glad? The options below: sad, glad."),
+    "options-inline": two("{{ line }} Is it {{ options }}?", "{{ line }} Is it?\n{% if line %}{{ options }}{% endif %}"),
     "options-left-hanging": two(
         "{{ line }} Pick from the options below.\n{{ options }}",
         "{{ line }}{% if options %} Pick from the options below.{% endif %}\n{{ options }}",
@@ -308,7 +311,7 @@ choices: ["yes", "no", "maybe"]
 answer: label
 example: {premise: It rained all day in the hills., hypothesis: The hills got wet., label: 0}
 templates:
-  - {name: ask, kind: forward, style: plain, input: "{{ premise }} So {{ hypothesis }} {{ options }}", target: "{{ answer }}"}
+  - {name: ask, kind: forward, style: plain, input: "{{ premise }} So {{ hypothesis }}\\n{{ options }}", target: "{{ answer }}"}
 """
 
 
@@ -319,7 +322,7 @@ templates:
         ("stray-escape", one("{{ premise }} So is this true: {{hypothesis}}n{{ options }}", head=NLI)),
         ("constant-prompt", one("Write a brief sentence.", "{{ hypothesis }}", "inverted", NLI)),
         ("label-order", NLI.replace('["yes", "no", "maybe"]', '["true", "neither", "false"]')),
-        ("single-brace", one("{premise} {{ hypothesis }} {{ options }}", head=NLI)),
+        ("single-brace", one("{premise} {{ hypothesis }}\n{{ options }}", head=NLI)),
         ("swapped-roles", one("Premise: {{ hypothesis }}\nHypothesis: {{ premise }}\n{{ options }}", head=NLI)),
         ("prescribed-words", one("{{ premise }} {{ hypothesis }} Answer yes, no or maybe.\n{{ options }}", head=NLI)),
         ("prescribed-words", one("{{ premise }} {{ hypothesis }} Answer with a letter.\n{{ options }}", head=NLI)),

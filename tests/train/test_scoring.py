@@ -104,7 +104,7 @@ def test_templates_are_scored_apart_and_their_spread_is_over_those_that_ask(phra
     folder, rows = phrased
     found = by_template.table(str(folder / "model"), folder / "rows.parquet")
     assert [one["template"] for one in found] == [
-        "long", "short", "turned", "(mean)", "(median)", "(spread)", "(worst)",
+        "long", "short", "turned", "(mean)", "(median)", "(interquartile range)", "(worst)",
     ]  # fmt: skip
     by_name = {one["template"]: one for one in found}
     plain = {one["template"]: one for one in found[:3]}
@@ -116,7 +116,7 @@ def test_templates_are_scored_apart_and_their_spread_is_over_those_that_ask(phra
     bits = np.array([plain[name]["bits_per_byte"] for name in ("short", "long")])
     assert by_name["(mean)"]["bits_per_byte"] == pytest.approx(bits.mean())
     assert by_name["(worst)"]["bits_per_byte"] == pytest.approx(bits.max())
-    assert by_name["(spread)"]["bits_per_byte"] == pytest.approx(abs(bits[0] - bits[1]) / 2)
+    assert by_name["(interquartile range)"]["bits_per_byte"] == pytest.approx(abs(bits[0] - bits[1]) / 2)
     assert plain["turned"]["accuracy"] is None
 
 

@@ -20,7 +20,7 @@ _NEEDED = (TEMPLATE, TEMPLATE_KIND, CHOICES, ANSWER)
 SUMMARIES = {  # over the templates of a set that ask for the answer; the interquartile range is numpy's, linear
     "mean": np.mean,
     "median": np.median,
-    "spread": lambda values: np.subtract(*np.percentile(values, [75, 25])),
+    "interquartile range": lambda values: np.subtract(*np.percentile(values, [75, 25])),
 }
 
 
@@ -28,7 +28,7 @@ def table(model: str, rows: Path) -> list[dict[str, Any]]:
     """One mapping a template: template_set, template, kind, rows, bits_per_byte (Σ bits / Σ bytes of the targets) and, where
     it has choices, accuracy by rank classification: the candidate with the fewest bits is the answer given (FLAN, section
     2.4). After the templates of a set four more, over its forward and chain-of-thought templates: their mean, their median,
-    their spread (interquartile range) and the worst of them.
+    interquartile range and the worst value of each.
 
     rows: a parquet file or a folder of them, as the render stage writes it. Raises ContractError where it is not rendered.
     Cost: one forward pass a target, and one a candidate.

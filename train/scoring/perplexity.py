@@ -99,8 +99,9 @@ def score(model: str, rows: Sequence[tuple[str, list[dict[str, Any]]]]) -> tuple
 
 def read_rows(rows: Path) -> list[dict[str, Any]]:
     """The rows of a parquet file, or of a folder of them. Raises RequestError, ContractError."""
-    paths = sorted(Path(rows).rglob("*.parquet")) if Path(rows).is_dir() else [Path(rows)]
-    if not paths or not paths[0].is_file():
+    rows = Path(rows) / "kept" if (Path(rows) / "kept").is_dir() else Path(rows)  # a stage's folder
+    paths = sorted(rows.rglob("*.parquet")) if rows.is_dir() else [rows]
+    if not paths or not paths[0].is_file() or paths[0].suffix != ".parquet":
         raise RequestError(f"{rows}: no parquet file there; give a rendered table or a release folder")
     read = [row for path in paths for row in pq.read_table(path).to_pylist()]
     if not read or ID not in read[0] or MESSAGES not in read[0]:

@@ -46,6 +46,8 @@ class Imported:
         screen.write("".join(self.files.values()))
 
     def write(self, folder: Path) -> None:
+        if folder.exists() and not folder.is_dir():
+            raise RequestError(f"{folder} is a file; give a folder for the sets with --out")
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in self.files.items():
             with whole(folder / name) as temporary:

@@ -167,6 +167,10 @@ def _jinja(text: str) -> str:
     return "".join(parts)
 
 
+def _shows(pattern: Pattern) -> bool:
+    return any(_TYPED.get(field) == "options" for field in _fields(pattern.input))
+
+
 def _yaml(name: str, patterns: list[tuple[int, Pattern]]) -> str:
     fields = set().union(*(_fields(pattern.input) | _fields(pattern.target) for _, pattern in patterns))
     shows = any(_TYPED.get(field) == "options" for field in fields)
@@ -197,9 +201,9 @@ def _yaml(name: str, patterns: list[tuple[int, Pattern]]) -> str:
     data["templates"] = [
         {
             "name": f"pattern_{number}",
-            "kind": "forward" if pattern.target == usual else "inverted",
+            "kind": "forward" if pattern.target == usual or _shows(pattern) else "inverted",
             "style": _style(pattern.input),
-            "input": _jinja(pattern.input),
+            "input": re.sub(r"(?<=[^\n])[ \t]*(\{\{ options \}\})[ \t]*", r"\n\1", _jinja(pattern.input)),
             "target": _jinja(pattern.target),
         }
         for number, pattern in patterns
