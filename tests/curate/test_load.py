@@ -549,7 +549,7 @@ def test_every_loader_declares_its_options_so_that_a_recipe_can_be_checked_witho
     found = methods.all_of("load")
     assert set(found) == {"files", "hub", "docstrings"}
     common = {parameter.word for parameter in COMMON}
-    assert common == {"name", "as", "template", "license", "task", "columns", "where", "on_error"}
+    assert common == {"name", "as", "template", "license", "task", "task_cluster", "columns", "where", "on_error"}
     for method in found.values():
         assert not common & {parameter.word for parameter in method.parameters}
         assert method.summary
