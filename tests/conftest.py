@@ -86,3 +86,18 @@ def bytes_of(work: Path) -> dict[str, str]:
         for path in sorted(work.rglob("*"))
         if path.is_file() and path.name != ".lock" and not path.name.endswith("run.json")
     }
+
+
+# a small template set with one template, for the tests of its rules
+MOOD = """\
+dataset: mood
+about: Is the line glad or sad?
+license: mit
+columns: {line: line, note: note, label: label}
+record: {prompt: "{{ line }} {{ note }}", response: "{{ answer }}"}
+choices: ["sad", "glad"]
+answer: label
+example: {line: we danced until the lamps went out, note: the dancers went home in the morning, label: 1}
+templates:
+  - {name: ask, kind: forward, style: plain, input: "{{ line }}\\n{{ options }}", target: "{{ answer }}"}
+"""

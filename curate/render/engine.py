@@ -131,27 +131,22 @@ class Engine:
     def typed(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], int, tuple[bool, ...]] | None:
         """The roles with ``answer`` where there are no choices, the label (-1 where there are none) and the conditions of the
         templates. None where the row is not taken or something fails: ``render`` says why."""
-        sandbox.WATCH.row += 1
         try:
-            roles, label = self.roles(fields), -1
-            answer = self._answer(roles)
-            if isinstance(self.set.choices, tuple):
-                label = _index(answer, self.set.choices)
-            elif self.set.answer is not None:
-                roles["answer"] = answer
-            return roles, label, tuple(map(bool, self._when(roles))) if self._conditions else ()
+            with sandbox.WATCH:
+                roles, label = self.roles(fields), -1
+                answer = self._answer(roles)
+                if isinstance(self.set.choices, tuple):
+                    label = _index(answer, self.set.choices)
+                elif self.set.answer is not None:
+                    roles["answer"] = answer
+                return roles, label, tuple(map(bool, self._when(roles))) if self._conditions else ()
         except Exception:
             return None
-        finally:
-            sandbox.WATCH.row += 1
 
     def record(self, fields: Mapping[str, Any]) -> Record:
         """What curation sees. Raises RowSkipped: as ``roles``, and where prompt or response is null or empty."""
-        sandbox.WATCH.row += 1
-        try:
+        with sandbox.WATCH:
             return self._record(self.roles(fields))
-        finally:
-            sandbox.WATCH.row += 1
 
     def _record(self, roles: dict[str, Any]) -> Record:
         _refuse_null(roles, self._record_reads)
@@ -181,14 +176,11 @@ class Engine:
         if self.set.messages is not None:
             return [as_is(self._evaluate(self._conversation, roles, "messages", id))]
         for_template, for_options = pair(self.seed, "render", id)
-        sandbox.WATCH.row += 1
-        try:
+        with sandbox.WATCH:
             phrasings = self._drawn(for_template, id, roles, which)
             right = self._gold(roles, id)
             hidden = self._hidden(id)
             return [self._phrase(phrasing, roles, right, for_options, hidden, id) for phrasing in phrasings]
-        finally:
-            sandbox.WATCH.row += 1
 
     def render_like(self, id: str, other: str, fields: Mapping[str, Any], template: str | None) -> Rendered:
         """The row ``other`` as an example for the record ``id``: in the template of that name, with options shown in the same
@@ -238,8 +230,6 @@ class Engine:
         messages = []
         for role, text in texts:
             content = self._evaluate(text, roles, phrasing.name, id)
-            if texts is not phrasing.texts:
-                content = content.rstrip("\n")  # of a line that spoke of the options
             if not content or content.isspace():
                 raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
             messages.append({"role": role, "content": content})

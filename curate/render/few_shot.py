@@ -22,7 +22,7 @@ from curate.draws import draw, draws, uniform
 from curate.errors import RequestError, RowSkipped
 from curate.render.engine import Engine, Message, Rendered
 from curate.render.options import permutation
-from curate.token_counts import count
+from curate.token_counts import counter
 
 REASON = "kept as an exemplar for few-shot prompts"
 _LEAST_ROWS = 5  # of a set for each exemplar
@@ -92,7 +92,8 @@ class Composer:
     """Puts examples before what an engine has rendered. exemplars: id, template_set, fields."""
 
     def __init__(self, options: FewShot, exemplars: pl.DataFrame, seed: int, base: Path | None):
-        self.options, self.seed, self.base = options, seed, base
+        self.options, self.seed = options, seed
+        self.tokens = counter(options.tokenizer, base)
         self.pools: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.ids = exemplars[columns.ID]
         rows = exemplars.select(columns.ID, columns.TEMPLATE_SET, columns.FIELDS).sort(columns.ID)
@@ -107,10 +108,10 @@ class Composer:
             return rendered
         examples = self._examples(engine, id, rendered, pool)
         layout = LAYOUTS[draw(self.seed, "few_shot.layout", id) % len(LAYOUTS)]
-        fixed = [message["content"] for message in (*before, target)]
+        left = self.options.max_tokens - sum(self.tokens(message["content"]) for message in (*before, target))
         for shots in range(len(examples), 0, -1):
             text = layout.text(examples[:shots], asked["content"])
-            if count(pl.Series([*fixed, text]), self.options.tokenizer, self.base).sum() <= self.options.max_tokens:
+            if self.tokens(text) <= left:
                 messages = [*before, {"role": "user", "content": text}, target]
                 return rendered._replace(messages=messages, shots=shots)
         return rendered

@@ -144,12 +144,13 @@ def unshown(texts: tuple[str, ...]) -> Options:
     return Options("", texts, tuple(range(len(texts))), None)
 
 
-_OPTIONS = r"[ \t]*\{\{\s*options\s*\}\}[ \t]*"
+_OPTIONS = r"[ \t]*(?:\{\{\s*options\s*\}\}|\{%\s*if options\s*%\}[^{}]*\{%\s*endif\s*%\})[ \t]*"
 _OPTIONS_LINE = re.compile(rf"^{_OPTIONS}\n+|\n\n{_OPTIONS}(?=\n\n|$)|\n{_OPTIONS}(?=\n|$)")
 
 
 def without_options(source: str) -> str:
-    """A template's text without the lines that hold nothing but ``{{ options }}``, and one of two blank lines around."""
+    """A template's text without the lines that hold nothing but ``{{ options }}``, or words that are only said with options
+    (``{% if options %}…{% endif %}``), and without one of two blank lines around."""
     return _OPTIONS_LINE.sub("", source)
 
 

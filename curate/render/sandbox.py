@@ -36,19 +36,27 @@ class Stopped(Exception):
 
 
 class _Watch:
-    """Tells a row that takes too long. Whoever works on a row adds one to ``row`` before and one after, so that it is odd
-    inside; a timer of processor time looks whether it has moved."""
+    """Tells a row that takes too long: ``with WATCH:`` around the work on each. A timer of processor time looks whether it is
+    still the same row."""
 
     TICK = 0.1
 
     def __init__(self) -> None:
-        self.row = self._seen = self._ticks = 0
+        self._row = self._seen = self._ticks = 0
+        self._inside = False
+
+    def __enter__(self) -> None:
+        self._row += 1
+        self._inside = True
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
 
     def tick(self, *_: Any) -> None:
-        self._ticks = self._ticks + 1 if self.row == self._seen and self.row % 2 else 0
-        self._seen = self.row
+        self._ticks = self._ticks + 1 if self._inside and self._row == self._seen else 0
+        self._seen = self._row
         if self._ticks * self.TICK >= SLOWEST:
-            self._ticks = 0
+            self._ticks, self._inside = 0, False
             raise Stopped(f"it takes over {SLOWEST:g} s")
 
 

@@ -269,11 +269,7 @@ class _Phrasing:
         try:
             self.texts = {
                 True: [_text(source, shown) for _, source in template.messages],
-                False: [
-                    _text(without_options(source), hidden).str.strip_chars_end("\n") for _, source in template.messages
-                ]
-                if self.shows
-                else [_text(source, hidden) for _, source in template.messages],
+                False: [_text(without_options(source), hidden) for _, source in template.messages],
             }
         except _Unfit:
             return

@@ -576,3 +576,38 @@ def test_real_files_load_with_every_row_accounted_for(options: dict[str, Any], r
     assert gone.height == removed
     assert kept["id"].n_unique() == kept.height
     assert kept["prompt"].null_count() == kept["response"].null_count() == 0
+
+
+EXPLODING = """\
+dataset: talks
+about: One question of a talk.
+columns: {question: item, reply: "answers[position]", before: "questions[:position] | join(' ')"}
+explode: questions
+record: {prompt: "{{ before }} {{ question }}", response: "{{ answer }}"}
+answer: reply
+example: {questions: [Who?, When?], answers: [Ada, noon]}
+templates:
+  - {name: ask, kind: forward, style: plain, input: "{{ question }}", target: "{{ answer }}"}
+"""
+
+
+def test_a_set_that_explodes_makes_one_record_of_each_item(tmp_path: Path) -> None:
+    write(tmp_path / "talks.yaml", EXPLODING)
+    rows = [
+        {"questions": ["Who?", "When?"], "answers": ["Ada", "noon"]},
+        {"questions": ["Where?"], "answers": ["here"]},
+        {"questions": [], "answers": []},
+    ]
+    write(tmp_path / "a.jsonl", lines(rows))
+    kept, removed = load(tmp_path, path="a.jsonl", template="talks.yaml", templates=tmp_path, on_error="remove")
+    assert kept["prompt"].to_list() == [" Who?", "Who? When?", " Where?"]
+    assert kept["response"].to_list() == ["Ada", "noon", "here"]
+    assert kept["id"].n_unique() == 3
+    assert removed["reason"].to_list() == ["a.jsonl:3: explode: `questions` gives no list with an item in it"]
+    more, _ = load(tmp_path, path="a.jsonl", template="talks.yaml", templates=tmp_path, on_error="remove")
+    assert more["id"].to_list() == kept["id"].to_list()
+
+
+def test_a_source_names_the_task_cluster_of_its_rows(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", lines(ROWS))
+    assert load(tmp_path, path="a.jsonl", task_cluster="sums")[0]["task_cluster"].unique().to_list() == ["sums"]

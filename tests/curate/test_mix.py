@@ -339,7 +339,10 @@ def test_a_named_tokenizer_counts_and_its_own_limits_do_not(tmp_path):
     for name in ("tokenizer.json", str(tmp_path / "tokenizer.json"), "."):
         assert token_counts.count(series, name, tmp_path).tolist() == [4, 0, 0, 1]
         assert token_counts.fingerprint(name, tmp_path) != name
+        one = token_counts.counter(name, tmp_path)
+        assert [one(text or "") for text in series] == [4, 0, 0, 1]
     assert token_counts.count(pl.Series([" a  b\n", None])).tolist() == [2, 0]
+    assert [token_counts.counter()(text) for text in (" a  b\n", "")] == [2, 0]
     (tmp_path / "bad.json").write_text("{}", "utf-8")
     with pytest.raises(RequestError, match=r"the tokenizer 'bad.json' cannot be read"):
         token_counts.count(series, "bad.json", tmp_path)

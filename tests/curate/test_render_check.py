@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from conftest import MOOD
 
 from curate.render.check import findings, listing, rendered_example
 from curate.render.template import names
 
-GOOD = """\
-dataset: mood
-about: Is the line glad or sad?
-columns: {line: line, note: note, label: label}
-record: {prompt: "{{ line }}", response: "{{ answer }}"}
-choices: ["sad", "glad"]
-answer: label
-example: {line: we danced until the lamps went out, note: the dancers went home in the morning, label: 1}
-templates:
-  - {name: ask, kind: forward, style: plain, input: "{{ line }}\\n{{ options }}", target: "{{ answer }}"}
-  - {name: turn, kind: inverted, style: plain, input: "{{ note }} Write something {{ answer }} about it.", target: "{{ line }}"}
-"""
+GOOD = MOOD + (
+    '  - {name: turn, kind: inverted, style: plain, input: "{{ note }} Write something {{ answer }} about it.", '
+    'target: "{{ line }}"}\n'
+)
 
 
 def check(tmp_path, text: str) -> list[tuple[str, str, str]]:
@@ -46,13 +39,13 @@ def test_a_good_set_has_no_findings(tmp_path):
 )  # fmt: skip
 def test_each_rule_finds_its_mistake_at_its_line(tmp_path, template, rule, why):
     found = check(tmp_path, f"{GOOD}  - {template}\n")
-    assert [entry[:2] for entry in found] == [(rule, "11")]
+    assert [entry[:2] for entry in found] == [(rule, "12")]
     assert why in found[0][2]
 
 
 def test_an_example_that_does_not_render_is_found_at_its_line(tmp_path):
     assert check(tmp_path, GOOD.replace("label: 1}", "label: 2}")) == [
-        ("example", "7", "the example does not render: the answer '2' is none of the 2 choices")
+        ("example", "8", "the example does not render: the answer '2' is none of the 2 choices")
     ]
     assert "the column `line` is missing" in check(tmp_path, GOOD.replace("{line: we", "{lime: we"))[0][2]
 

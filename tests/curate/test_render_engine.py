@@ -296,6 +296,18 @@ def test_without_options_shown_the_choices_are_texts_in_label_order(mood):
     assert rendered.references == ["It is glad."]
 
 
+def test_a_share_of_the_records_is_asked_without_the_list(mood):
+    row = {"line": "we danced", "label": 1}
+    shown = mood.render("id", row, which="ask")[0]
+    hidden = Engine(mood.set, no_options=1.0).render("id", row, which="ask")[0]
+    assert (hidden.options_style, hidden.choices, hidden.answer) == (None, ["sad", "glad"], 1)
+    assert hidden.messages[-1]["content"] == "glad"
+    assert shown.messages[0]["content"].startswith(hidden.messages[0]["content"] + "\n")
+    half = Engine(mood.set, no_options=0.5)
+    styles = [half.render(f"row {i}", row, which="ask")[0].options_style for i in range(1_000)]
+    assert 450 < styles.count(None) < 550
+
+
 def test_a_template_may_put_the_choices_in_its_own_words(mood):
     rendered = mood.render("id", {"line": "we wept", "label": 0}, which="own")[0]
     assert (rendered.choices, rendered.answer) == (["no", "yes"], 0)

@@ -11,15 +11,24 @@ from hypothesis import strategies as st
 
 from curate.draws import draws
 from curate.errors import RowSkipped
-from curate.render.options import MARKS, STYLES, Style, draw_options, lay_out, permutation, unshown
+from curate.render.options import (
+    MARKS,
+    STYLES,
+    Style,
+    draw_options,
+    lay_out,
+    permutation,
+    unshown,
+    without_options,
+)
 
 option = st.text(st.characters(codec="utf-8", exclude_categories=("Cs",)), min_size=1, max_size=30).filter(str.strip)
 option_lists = st.lists(option, min_size=2, max_size=30, unique=True).map(tuple)
 seeds = st.integers(0, 2**64 - 1)
 
 
-def test_there_are_at_least_six_styles_with_names_of_their_own():
-    assert len({style.name for style in STYLES}) == len(STYLES) >= 6
+def test_there_are_at_least_24_styles_with_names_of_their_own():
+    assert len({style.name for style in STYLES}) == len(STYLES) >= 24
 
 
 @given(option_lists, seeds)
@@ -124,3 +133,20 @@ def test_options_that_are_none_skip_the_row(texts):
         draw_options(texts, 0)
     with pytest.raises(RowSkipped):
         unshown(texts)
+
+
+@pytest.mark.parametrize(
+    ("source", "bare"),
+    [
+        ("Right?\n{{ options }}", "Right?"),
+        ("Right?\n\n{{ options }}", "Right?"),
+        ("{{ options }}\nRight?", "Right?"),
+        ("A\n\n  {{options}}  \n\nB", "A\n\nB"),
+        ("A\n{{ options }}\nB", "A\nB"),
+        ("A\n{% if options %}Pick one:{% endif %}\n{{ options }}", "A"),
+        ("A {% if options %}Pick one:{% endif %}\n{{ options }}\nB", "A {% if options %}Pick one:{% endif %}\nB"),
+        ("Is it {{ options }}?", "Is it {{ options }}?"),
+    ],
+)
+def test_without_options_the_lines_that_are_about_them_alone_go(source, bare):
+    assert without_options(source) == bare

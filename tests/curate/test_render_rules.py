@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from conftest import MOOD as HEAD
 
 from curate.errors import RequestError, SourceError
 from curate.render.check import READING, findings, rules
@@ -16,18 +17,6 @@ from curate.render.pieces import pieces, whole_roles
 from curate.render.rules import wrong_article
 from curate.render.template import names
 
-HEAD = """\
-dataset: mood
-about: Is the line glad or sad?
-license: mit
-columns: {line: line, note: note, label: label}
-record: {prompt: "{{ line }} {{ note }}", response: "{{ answer }}"}
-choices: ["sad", "glad"]
-answer: label
-example: {line: we danced until the lamps went out, note: the dancers went home in the morning, label: 1}
-templates:
-  - {name: ask, kind: forward, style: plain, input: "{{ line }}\\n{{ options }}", target: "{{ answer }}"}
-"""
 FREE = """\
 dataset: towns
 about: Which town is meant?
