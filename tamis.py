@@ -68,18 +68,23 @@ def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:
     return Pool(table, vectors)
 
 
-def select(pool: Pool, method: str = "facility_location", *, budget: int, seed: int = 0, **options: Any) -> Picks:
-    """Chooses `budget` rows of a pool. Returns Picks(index, gain) in the order of picking: every prefix is the smaller subset.
+def select(
+    pool: Pool, method: str = "facility_location", *, budget: int | dict[str, Any], seed: int = 0, **options: Any
+) -> Picks:
+    """Chooses rows of a pool. Returns Picks(index, gain, facts) in the order of picking: every prefix is the smaller subset.
 
-    method: a file name in curate/select (`tamis methods select` lists them). Raises MethodError for an unknown method or
-    option, DataError for a budget larger than the pool, ContractError where vectors or a column are missing.
+    method: a file name in curate/select (`tamis methods select` lists them). budget: rows, or {"tokens": 200_000, "tokenizer":
+    "words"}. options: the method's own, and what every selector obeys: quotas, at_most, must_have, must_not_have, quality
+    (curate/constraints.py). Raises MethodError for an unknown method or option, DataError for a budget larger than the pool or
+    constraints that cannot be met, ContractError where vectors or a column are missing.
     """
     from curate import methods
     from curate.errors import MethodError
     from curate.stages import pick
 
     found = methods.find("select", method)
-    words = {parameter.word: parameter for parameter in found.parameters if parameter.word != "budget"}
+    shared = methods.signature("curate/constraints.py", "common") if "constraints" in found.takes else ()
+    words = {parameter.word: parameter for parameter in (*found.parameters, *shared) if parameter.word != "budget"}
     for word in options:
         if word not in words:
             takes = ", ".join(map(str, words.values())) or "no options"

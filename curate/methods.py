@@ -36,7 +36,7 @@ class Kind:
     folder: str
     verb: str
     data: int = 1
-    filled: tuple[str, ...] = ("seed", "workers", "base")
+    filled: tuple[str, ...] = ("seed", "workers", "base", "constraints")
 
 
 KINDS: dict[str, Kind] = {

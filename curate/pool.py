@@ -9,7 +9,8 @@ select    select(pool, budget…)  -> Picks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -59,18 +60,22 @@ class Pool:
 @dataclass(frozen=True)
 class Picks:
     """What a selector chose. index: int64 (k,) into the pool, in the order of picking, so every prefix is the smaller
-    subset. gain: float32 (k,), what each pick added to the method's own objective (nan where it has none)."""
+    subset. gain: float32 (k,), what each pick added to the method's own objective (nan where it has none). facts: what else
+    there is to say of the choice, for the manifest: a certificate, a radius, how many rows are covered."""
 
     index: np.ndarray
     gain: np.ndarray
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Clusters:
-    """label: int32 (n,), -1 for noise. distance: float32 (n,), to the centre of the row's own cluster."""
+    """label: int32 (n,), -1 for noise. distance: float32 (n,), to the centre of the row's own cluster. levels: where the method
+    makes a tree, other cuts of it by their number of clusters, int32 (n,) each; a coarse one is a union of finer ones."""
 
     label: np.ndarray
     distance: np.ndarray
+    levels: dict[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ is imported for that. The resolved recipe (all defaults written out) is kept bes
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -482,8 +482,35 @@ class _Check:
         parameters = method.parameters
         if method.text is not None:
             parameters = (*parameters, Parameter("text", "Literal['prompt', 'response', 'record']", method.text))
+        if kind == "select" and "constraints" in method.takes:
+            parameters = tuple(replace(p, annotation="int | dict") if p.name == "budget" else p for p in parameters)
+            parameters += methods.signature("curate/constraints.py", "common")
+        before = len(self.problems)
         bound = self.bind(f"{kind} {name}", parameters, options, (*at, name))
+        if kind == "select" and "constraints" in method.takes and len(self.problems) == before:
+            self.constrained(name, bound, (*at, name))
         return method, bound, bound.pop("text", None)
+
+    def constrained(self, name: str, bound: dict[str, Any], at: tuple[Any, ...]) -> None:
+        """Says what is wrong with a selection's budget and constraints, and leaves out of the options those not asked for."""
+        from curate import constraints
+
+        shared = {p.word: bound.pop(p.word) for p in methods.signature("curate/constraints.py", "common")}
+        asked = {word: value for word, value in shared.items() if value is not None}
+        problem = constraints.budget_problem(bound["budget"])
+        if problem:
+            self.say(f"select {name}: {problem}", *at, "budget")
+        try:
+            constraints.common(**asked)
+        except MethodError as error:
+            self.say(str(error), *at)
+        if isinstance(bound["budget"], dict):
+            from curate import token_counts
+
+            problem = token_counts.problem(str(bound["budget"].get("tokenizer", "words")), self.path_base)
+            if problem:
+                self.say(problem, *at, "budget")
+        bound.update(asked)
 
     def bind(self, what: str, parameters: tuple[Parameter, ...], given: Any, at: tuple[Any, ...]) -> dict[str, Any]:
         """Options with defaults; says each unknown, missing or ill-typed one."""

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate import columns, methods, store, table, task_clusters
+from curate import columns, constraints, methods, store, table, task_clusters
 from curate.draws import draw
-from curate.errors import DataError
+from curate.errors import DataError, MethodError
 from curate.files import read_json, write_json
 from curate.methods import Method
-from curate.pool import Pool
+from curate.pool import Picks, Pool
 from curate.progress import bar, say, track
 from curate.recipe import Recipe, Source, Step
 from curate.runner import Job, Stage, key_of, state
@@ -447,7 +447,11 @@ def _cluster(job: Job, step: Step) -> dict[str, Any]:
         part = pl.read_parquet(path)
         label = pl.Series(name, found.label[start : start + part.height], dtype=pl.Int32)
         distance = pl.Series(f"{name}_distance", found.distance[start : start + part.height], dtype=pl.Float32)
-        table.write_shard(job.folder / "kept", number, part.with_columns(label, distance))
+        levels = [
+            pl.Series(f"{name}_{level}", cut[start : start + part.height], dtype=pl.Int32)
+            for level, cut in sorted(found.levels.items())
+        ]
+        table.write_shard(job.folder / "kept", number, part.with_columns(label, distance, *levels))
         start += part.height
     sizes = np.bincount(found.label[found.label >= 0])
     return {
@@ -464,7 +468,9 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     budget = options.pop("budget")
     vectors = _vectors(job, whole[columns.ID]) if step.method.reads_vectors else None
     pool = Pool(whole, vectors) if touched.size == whole.height else Pool(whole, vectors).take(touched)
-    picks = pick(step.method, pool, budget, options, job.stage.seed)
+    picks = pick(step.method, pool, budget, options, job.stage.seed, job.recipe.base)
+    for line in _said(picks.facts):
+        say(f"  {step.name}: {line}")
     index = touched[picks.index]
     rank = np.full(whole.height, -1, np.int64)
     rank[index] = np.arange(len(index))
@@ -491,22 +497,59 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     for path in table.shards(job.folder / "kept"):
         path.unlink()  # the manifest is not written yet: a crash here starts the stage again
     table.write(job.folder / "kept", kept.sort(columns.RANK, nulls_last=True, maintain_order=True))
-    return {"budget": budget, "pool": int(touched.size)}
+    return {"budget": budget, "pool": int(touched.size), **picks.facts}
 
 
-def pick(method: Method, pool: Pool, budget: int, options: dict[str, Any], seed: int) -> Any:
-    """Calls a selector and holds it to its contract: the budget fits the pool, exactly that many distinct rows come back."""
-    if not 0 <= budget <= len(pool):
-        raise DataError(
-            f"select {method.name}: the budget of {budget:,} is larger than the pool of {len(pool):,} rows; "
-            f"ask for at most {len(pool):,}, or filter less"
+def pick(
+    method: Method,
+    pool: Pool,
+    budget: int | dict[str, Any],
+    options: dict[str, Any],
+    seed: int,
+    base: Path | None = None,
+) -> Picks:
+    """Calls a selector and holds it to its contract: the budget fits the pool, the rows are distinct and as many as asked (or
+    as many as the tokens allow), every constraint is obeyed. options: the method's own and those of ``constraints.common``."""
+    shared = [parameter.word for parameter in methods.signature("curate/constraints.py", "common")]
+    asked = {word: options[word] for word in shared if options.get(word) is not None}
+    own = {word: value for word, value in options.items() if word not in shared}
+    if "constraints" not in method.takes and (asked or isinstance(budget, dict)):
+        what = next(iter(asked), "a budget of tokens")
+        raise MethodError(
+            f"select {method.name} takes no constraints, and was given {what}; its function needs an argument "
+            "`constraints`, as those in curate/select have"
         )
-    picks = method.function()(pool, budget, **method.call_options(options, seed=seed))
-    if len(picks.index) != budget or len(set(picks.index.tolist())) != budget:
+    wanted = constraints.build(method.name, pool, budget, **asked, base=base)
+    call = method.call_options(own, seed=seed, base=base, constraints=wanted)
+    picks = method.function()(pool, wanted.budget, **call)
+    constraints.check(method.name, wanted, picks.index)
+    fits = wanted.cost is None or wanted.cost[picks.index].sum() <= wanted.tokens
+    many = len(picks.index) == wanted.budget or wanted.cost is not None
+    if not (fits and many) or len(np.unique(picks.index)) != len(picks.index):
         raise DataError(
-            f"select {method.name} gave {len(set(picks.index.tolist())):,} rows for a budget of {budget:,}; this is a defect of {method.path}"
+            f"select {method.name} gave {len(np.unique(picks.index)):,} rows for a budget of {budget:,}; this is a defect of "
+            f"{method.path}"
         )
+    if wanted.cost is not None:
+        picks.facts["tokens"] = int(wanted.cost[picks.index].sum())
     return picks
+
+
+def _said(facts: dict[str, Any]) -> list[str]:
+    """What a selection has to say of itself, in lines for the person who waits."""
+    lines = []
+    if "certificate" in facts:
+        mine = facts["certificate"]
+        lines.append(
+            f"f(A) = {mine['value']:,.3f}; no choice can have more than {mine['upper_bound']:,.3f}, so this has at least "
+            f"{mine['ratio']:.1%} of the best"
+        )
+    for name, value in facts.items():
+        if isinstance(value, int | float):
+            lines.append(
+                f"{name.replace('_', ' ')}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}"
+            )
+    return lines
 
 
 # --- mix, render, release --------------------------------------------------------------------------------------------

@@ -16,69 +16,50 @@ from __future__ import annotations
 
 import numpy as np
 
+from curate.constraints import Constraints
 from curate.pool import Picks, Pool
-from curate.progress import bar
+from curate.select._greedy import greedy
 from curate.vectors import unit_by_id
 
 _KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
-_BLOCK = 64  # rows whose gains are brought up to date at a time
-_TOP = 512  # rows of the largest bounds that are sorted first; it is seldom that more are needed
 _LOOK = 256  # rows compared with the whole pool at a time: in smaller matrix products the processor waits for memory
 
 
-def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
+def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None) -> Picks:
     """The exact greedy picks. Gain: what the pick adds to the objective, in units of rows.
 
     Gains within rounding of each other (1e-6 + 3e-8 n) are ties and go by id; so do rows that add nothing, such as copies of
     a pick, which come last. Nothing is drawn; ``seed`` changes nothing.
     """
     order, vectors = unit_by_id(pool, "facility_location")
-    picks, gains = _greedy(vectors, budget)
-    return Picks(order[picks], gains)
-
-
-def _greedy(vectors: np.ndarray, budget: int) -> tuple[np.ndarray, np.ndarray]:
-    """(picks, gains) among unit vectors (n, d), ties to the lowest index."""
-    picks, gains = np.empty(budget, dtype=np.int64), np.empty(budget, dtype=np.float32)
+    wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
     tie = 1e-6 + 3e-8 * len(vectors)
-    bound = np.full(len(vectors), np.inf)  # at least what each row would add now
-    covered = np.zeros(len(vectors), dtype=np.float32)  # how near the nearest pick is to each row
-    near, moments = _Near(vectors), _Moments(vectors)
-    with bar(budget, "facility_location") as advance:
-        for number in range(budget):
-            moments.lower(bound, covered)
-            best = _refresh(bound, covered, near, tie)
-            pick = int(np.argmax(bound >= best - tie))
-            picks[number], gains[number] = pick, max(bound[pick], 0.0)
-            near.look(np.array([pick]), np.array([pick]), covered, bound)  # in case its list had to make room
-            covered[near.index[pick]] = np.maximum(covered[near.index[pick]], near.cosine[pick])
-            bound[pick] = -np.inf  # never again
-            near.forget(pick)
-            advance(1)
-    return picks, gains
+    found = greedy(lambda: _Coverage(vectors), wanted, label="facility_location", tie=tie, certify=True)
+    return Picks(order[found.index], found.gain, found.facts)
 
 
-def _refresh(bound: np.ndarray, covered: np.ndarray, near: _Near, tie: float) -> float:
-    """Brings ``bound`` up to date for every row that could be the best or tie with it; gives the best gain."""
-    top = np.argpartition(-bound, _TOP)[:_TOP] if len(bound) > _TOP else np.arange(len(bound))
-    order, best, start = top[np.argsort(-bound[top])], -np.inf, 0
-    while start < len(bound):
-        if start == len(order):
-            order = np.concatenate([order, _rest(bound, order)])
-        rows = order[start : start + _BLOCK]
-        rows = rows[(bound[rows] >= best - tie) & (bound[rows] > -np.inf)]
-        if len(rows) == 0:
-            break
-        near.look(rows, order[start:], covered, bound)
-        bound[rows] = near.gains(rows, covered)
-        best, start = max(best, float(bound[rows].max())), start + _BLOCK
-    return best
+class _Coverage:
+    """The objective, without a matrix of n x n: bounds from moments, and the lists of rows that a candidate is nearest to."""
 
+    exact = False
 
-def _rest(bound: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """The rows that are not among ``seen``, those of the largest bound first."""
-    others = np.setdiff1d(np.arange(len(bound)), seen)
-    return others[np.argsort(-bound[others])]
+    def __init__(self, vectors: np.ndarray):
+        self.gain = np.full(len(vectors), np.inf)  # at least what each row would add now
+        self.covered = np.zeros(len(vectors), dtype=np.float32)  # how near the nearest pick is to each row
+        self.near, self.moments = _Near(vectors), _Moments(vectors)
+        self.moments.lower(self.gain, self.covered)
+
+    def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
+        self.near.look(rows, later, self.covered, self.gain)
+        self.gain[rows] = self.near.gains(rows, self.covered)
+
+    def add(self, row: int) -> None:
+        self.near.look(np.array([row]), np.array([row]), self.covered, self.gain)  # in case its list had to make room
+        index, cosine = self.near.index[row], self.near.cosine[row]
+        self.covered[index] = np.maximum(self.covered[index], cosine)
+        self.gain[row] = 0.0
+        self.near.forget(row)
+        self.moments.lower(self.gain, self.covered)
 
 
 class _Moments:
@@ -93,7 +74,7 @@ class _Moments:
     def __init__(self, vectors: np.ndarray):
         self.vectors, self.total = vectors, vectors.sum(axis=0)
         self.squares = np.einsum("ij,ij->i", vectors @ (vectors.T @ vectors), vectors)
-        self.useful = True
+        self.useful = len(vectors) > 0
 
     def lower(self, bound: np.ndarray, covered: np.ndarray) -> None:
         """Lowers ``bound`` in place where this one is lower, until that is so for fewer than one row in twenty."""
@@ -142,7 +123,7 @@ class _Near:
         """Compares ``rows`` with the whole pool, if they have no list, and with them the first of ``later`` that have none."""
         if self.known[rows].all():
             return
-        later = later[~self.known[later] & (bound[later] > -np.inf)][: min(_LOOK, 2**26 // len(bound))]
+        later = later[~self.known[later]][: min(_LOOK, 2**26 // len(bound))]
         new = np.union1d(rows[~self.known[rows]], later)
         for row, cosine in zip(new.tolist(), self.vectors[new] @ self.vectors.T, strict=True):
             index = np.flatnonzero(cosine > covered).astype(np.int32)

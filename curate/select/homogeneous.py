@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from curate.constraints import Constraints
 from curate.draws import draws
 from curate.pool import Picks, Pool
 from curate.vectors import unit_by_id
@@ -18,18 +19,20 @@ from curate.vectors import unit_by_id
 _BLOCK = 16_384  # rows compared at a time
 
 
-def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
+def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None) -> Picks:
     """A record drawn by hash, then its nearest neighbours by falling cosine, ties by id. Gain: the cosine to that record.
 
     A row without a direction (a vector of zeros) has cosine 0 to every other row.
     """
     order, vectors = unit_by_id(pool, "homogeneous")
-    if budget == 0:
+    wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
+    if budget == 0 or not wanted.open.any():
         return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    centre = int(np.argmin(draws(seed, "select.homogeneous", pool.ids)[order]))
+    drawn = draws(seed, "select.homogeneous", pool.ids)[order]
+    centre = int(np.argmin(np.where(wanted.open, drawn, np.iinfo(drawn.dtype).max)))
     cosine = _cosines(vectors, vectors[centre])
     cosine[centre] = np.inf  # first, also before rows with the very same vector
-    picks = np.argsort(-cosine, kind="stable")[:budget]
+    picks = wanted.walk(np.argsort(-cosine, kind="stable"))
     cosine[centre] = 1.0
     return Picks(order[picks], cosine[picks])
 

@@ -16,20 +16,17 @@ import numpy as np
 import polars as pl
 
 from curate import columns
+from curate.constraints import Constraints
 from curate.pool import Picks, Pool
 
 
-def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
+def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None) -> Picks:
     """Rows by falling number of characters (Unicode code points) of the response, ties by id. Gain: that number.
 
     Nothing is drawn; ``seed`` changes nothing. A missing response counts as empty.
     """
-    ranked = (
-        pool.table.select(
-            pl.col(columns.ID), pl.col(columns.RESPONSE).fill_null("").str.len_chars().alias("characters")
-        )
-        .with_row_index("row")
-        .sort(["characters", columns.ID], descending=[True, False])
-        .head(budget)
-    )
-    return Picks(ranked["row"].to_numpy().astype(np.int64), ranked["characters"].to_numpy().astype(np.float32))
+    count = pl.col(columns.RESPONSE).fill_null("").str.len_chars().alias("characters")
+    counted = pool.table.select(pl.col(columns.ID), count).with_row_index("row")
+    ranking = counted.sort(["characters", columns.ID], descending=[True, False])["row"].to_numpy().astype(np.int64)
+    index = (constraints or Constraints.none(len(pool), budget)).walk(ranking)
+    return Picks(index, counted["characters"].to_numpy()[index].astype(np.float32))

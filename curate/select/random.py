@@ -10,14 +10,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from curate.constraints import Constraints
 from curate.draws import shuffled
 from curate.pool import Picks, Pool
 
 
-def select(pool: Pool, budget: int, *, seed: int = 0) -> Picks:
+def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None) -> Picks:
     """Rows in the order of a hash of (seed, id), so that what is drawn does not depend on what else is in the pool's order.
 
     Gain: nan, there is no objective.
     """
-    index = shuffled(seed, "select.random", pool.ids)[:budget]
+    wanted = constraints or Constraints.none(len(pool), budget)
+    index = wanted.walk(shuffled(seed, "select.random", pool.ids))
     return Picks(index, np.full(len(index), np.nan, dtype=np.float32))

@@ -16,11 +16,14 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from curate.constraints import Constraints
 from curate.draws import shuffled
 from curate.pool import Picks, Pool
 
 
-def select(pool: Pool, budget: int, *, seed: int = 0, by: str = "source") -> Picks:
+def select(
+    pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None, by: str = "source"
+) -> Picks:
     """Rows such that of every k picks each group holds its exact share of k, rounded down or up. Gain: nan.
 
     by: the column that names the groups (``source``, ``task``, ``task_cluster``, ``cluster`` …); rows without a value are a
@@ -31,8 +34,9 @@ def select(pool: Pool, budget: int, *, seed: int = 0, by: str = "source") -> Pic
     shuffle = shuffled(seed, "select.stratified", pool.ids)
     by_group = shuffle[np.argsort(group[shuffle], kind="stable")]
     queues = np.split(by_group, np.cumsum(np.bincount(group, minlength=len(names)))[:-1])
-    index = _interleave(queues, budget)
-    return Picks(index, np.full(budget, np.nan, dtype=np.float32))
+    wanted = constraints or Constraints.none(len(pool), budget)
+    index = wanted.walk(_interleave(queues, budget if wanted.plain else len(pool)))
+    return Picks(index, np.full(len(index), np.nan, dtype=np.float32))
 
 
 def _interleave(queues: list[np.ndarray], budget: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from curate.errors import ContractError
 from curate.pool import Pool
-from curate.select import facility_location, homogeneous, k_center, longest, random, stratified
+from curate.select import _greedy, facility_location, homogeneous, k_center, longest, random, stratified
 
 EVERY = [random, longest, stratified, k_center, facility_location, homogeneous]
 WITH_VECTORS = [k_center, facility_location, homogeneous]
@@ -264,7 +264,8 @@ def test_facility_location_is_the_same_with_little_room_for_what_it_keeps(monkey
     whole = facility_location.select(pool, 150)
     monkeypatch.setattr(facility_location, "_KEPT_BYTES", 8 * 1000)
     monkeypatch.setattr(facility_location, "_LOOK", 16)
-    monkeypatch.setattr(facility_location, "_BLOCK", 8)
+    monkeypatch.setattr(_greedy, "_BLOCK", 8)
+    monkeypatch.setattr(_greedy, "_FRONT", 16)
     tight = facility_location.select(pool, 150)
     assert tight.index.tolist() == whole.index.tolist()
     np.testing.assert_allclose(tight.gain, whole.gain, atol=1e-4)

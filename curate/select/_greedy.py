@@ -1,0 +1,247 @@
+"""Greedy choice, written once: exact, lazy or on samples, under any constraints, with a bound on the best that was possible.
+
+A selector says what it maximises (an Objective); this says which row is next. Where gains only fall as picks are made (the
+objective is submodular), a row whose last known gain is too small need not be looked at again: the picks are those of the
+plain greedy rule, sooner. References: Minoux 1978, "Accelerated greedy algorithms for maximizing submodular set functions", also
+for the bound; Mirzasoleiman et al. 2015, "Lazier Than Lazy Greedy", arXiv 1409.7938, for samples.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from curate.constraints import Constraints, Remaining
+from curate.progress import bar
+
+_FRONT = (
+    1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below the last of them
+)
+_BLOCK = 64  # rows whose gains are brought up to date at a time
+
+
+class Objective(Protocol):
+    """What is maximised. gain: float64 (n,), what each row would add now, or, where not ``exact``, at least that; then it
+    must be that gains only fall as rows are added (submodular)."""
+
+    gain: np.ndarray
+    exact: bool
+
+    def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
+        """Makes gain[rows] what each would add now. later: rows that will likely be asked for next. Not called if exact."""
+        ...
+
+    def add(self, row: int) -> None:
+        """``row`` is picked."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """index: int64 (k,) in the order of picking. gain: float32 (k,), what each added to the objective (with quality: to the
+    sum of both terms). facts: a certificate, where asked."""
+
+    index: np.ndarray
+    gain: np.ndarray
+    facts: dict[str, Any]
+
+
+def greedy(
+    make: Callable[[], Objective],
+    constraints: Constraints,
+    *,
+    label: str,
+    tie: float = 0.0,
+    scale: float | None = None,
+    samples: np.ndarray | None = None,
+    epsilon: float = 0.1,
+    certify: bool = False,
+) -> Found:
+    """Greedy picks of the objective that ``make`` gives.
+
+    tie: gains closer than this are rounding, and go to the lowest index. scale: what gains are divided by where a score counts
+    too; the largest first gain if not given. samples: a random order of the rows, int64 (n,); each step then looks at the next
+    (n / k) ln(1 / epsilon) of it alone, and reaches 1 - 1/e - epsilon in expectation. certify: whether the objective is
+    monotone and submodular, so that the bound holds; with a budget of tokens two runs are then made, by gain and by gain a
+    token, and the better is given.
+    """
+    runs = [
+        _Run(make(), constraints, label, tie, scale, samples, epsilon, by_token)
+        for by_token in ((False, True) if constraints.cost is not None and certify else (False,))
+    ]
+    best = max(runs, key=lambda run: sum(run.gains))
+    facts = {"certificate": best.certificate()} if certify and len(best.picks) else {}
+    return Found(np.array(best.picks, dtype=np.int64), np.array(best.gains, dtype=np.float32), facts)
+
+
+class _Run:
+    """One pass. picks, gains: lists, in order."""
+
+    def __init__(
+        self,
+        objective: Objective,
+        constraints: Constraints,
+        label: str,
+        tie: float,
+        scale: float | None,
+        samples: np.ndarray | None,
+        epsilon: float,
+        by_token: bool,
+    ):
+        self.objective, self.constraints, self.tie = objective, constraints, tie
+        self.cost = constraints.cost if by_token else None
+        self.remaining: Remaining = constraints.begin()
+        self.picks: list[int] = []
+        self.gains: list[float] = []
+        self.front, self.ceiling = np.empty(0, np.int64), np.inf
+        self.flat = False  # once no row adds anything, none ever will: the rest goes by index
+        self.scale = 1.0
+        if constraints.quality is not None:
+            self.scale = scale or self._largest()
+        with bar(constraints.budget if constraints.cost is None else None, label) as advance:
+            for row in constraints.must.tolist():
+                self._take(row, np.array([row]))
+            step = 0
+            while self.remaining.rows and self.remaining.open.any():
+                if samples is not None:
+                    row = self._of_sample(_sample(samples, constraints.budget, epsilon, step, self.remaining.open))
+                else:
+                    row = self._of_all() if objective.exact else self._lazily()
+                self._take(row, None)
+                step += 1
+                advance(1)
+
+    def _take(self, row: int, stale: np.ndarray | None) -> None:
+        if stale is not None and not self.objective.exact:
+            self.objective.refresh(stale, stale)
+        rows = np.array([row])
+        self.gains.append(float(self.constraints.combined(self.objective.gain[rows], self.scale, rows)[0]))
+        self.picks.append(row)
+        self.objective.add(row)
+        self.remaining.take(row)
+
+    def _score(self, rows: np.ndarray | slice) -> np.ndarray:
+        """What rows are compared by: gain with quality, a token where tokens count."""
+        score = self.constraints.combined(self.objective.gain[rows], self.scale, rows)
+        return score if self.cost is None else score / self.cost[rows]
+
+    def _largest(self) -> float:
+        """The largest first gain of any row."""
+        opened = np.flatnonzero(self.remaining.open)
+        if not len(opened):
+            return 1.0
+        if not self.objective.exact:
+            self._fresh(opened)
+        return max(float(self.objective.gain[opened].max()), 1e-12)
+
+    def _of_all(self) -> int:
+        score = np.where(self.remaining.open, self._score(slice(None)), -np.inf)
+        return int(np.argmax(score >= score.max() - self._tie()))
+
+    def _of_sample(self, rows: np.ndarray) -> int:
+        rows = np.sort(rows)
+        if not self.objective.exact:
+            self._fresh(rows)
+        score = self._score(rows)
+        return int(rows[np.argmax(score >= score.max() - self._tie())])
+
+    def _lazily(self) -> int:
+        """The row that ``_of_all`` would give if all gains were up to date."""
+        if self.flat:
+            return int(np.argmax(self.remaining.open))
+        rows = self.front[self.remaining.open[self.front]]
+        best = self._fresh(rows)
+        if not best - self._tie() > self.ceiling:
+            rows, best = self._refill()
+            self.flat = self.constraints.quality is None and self.cost is None and best <= self.tie
+        score = self._score(rows)
+        return int(rows[score >= best - self._tie()].min())
+
+    def _refill(self) -> tuple[np.ndarray, float]:
+        """A new front, and the rows among which the pick is, with the best score of any row."""
+        opened = np.flatnonzero(self.remaining.open)
+        if len(opened) <= _FRONT:
+            self.front, self.ceiling = opened, -np.inf
+            return opened, self._fresh(opened)
+        score = self._score(opened)
+        split = np.argpartition(-score, _FRONT)
+        self.front, self.ceiling = opened[split[:_FRONT]], float(score[split[_FRONT]])
+        best = self._fresh(self.front)
+        if best - self._tie() > self.ceiling:
+            return self.front, best
+        rest = opened[split[_FRONT:]]
+        rest = rest[self._score(rest) >= best - self._tie()]
+        best = max(best, self._fresh(rest, best))
+        return np.concatenate([self.front, rest]), best
+
+    def _fresh(self, rows: np.ndarray, best: float = -np.inf) -> float:
+        """Brings the gains of ``rows`` up to date as far as they could be the best, or tie with it; gives the best score.
+        best: a score that another row is known to have."""
+        order = rows[np.argsort(-self._score(rows), kind="stable")]
+        for start in range(0, len(order), _BLOCK):
+            block = order[start : start + _BLOCK]
+            block = block[self._score(block) >= best - self._tie()]
+            if not len(block):
+                break
+            self.objective.refresh(block, order[start:])
+            best = max(best, float(self._score(block).max()))
+        return best
+
+    def _tie(self) -> float:
+        return self.tie / self.scale if self.constraints.quality is not None else self.tie
+
+    def certificate(self) -> dict[str, float]:
+        """value: the objective of the picks. upper_bound: no choice that obeys the constraints has more: the value, and what
+        the best of the other rows would add if each added as much as it would now. ratio: value / upper_bound."""
+        wanted = self.constraints
+        rest = wanted.open.copy()
+        rest[self.picks] = False
+        rows = np.flatnonzero(rest)
+        if not self.objective.exact and len(rows):
+            many = min(len(rows), 4 * max(wanted.budget if wanted.cost is None else len(self.picks), 1))
+            top = rows[np.argpartition(-self._score(rows), many - 1)[:many]]
+            for start in range(0, many, _BLOCK):
+                self.objective.refresh(top[start : start + _BLOCK], top[start:])
+        more = np.maximum(wanted.combined(self.objective.gain[rows], self.scale, rows), 0.0)
+        value = float(np.sum(self.gains))
+        bound = value + _most(wanted, rows, more)
+        return {"value": value, "upper_bound": bound, "ratio": value / bound if bound > 0 else 1.0}
+
+
+def _most(constraints: Constraints, rows: np.ndarray, more: np.ndarray) -> float:
+    """The most that a feasible choice of ``rows`` could add, were their gains not to fall."""
+    order = np.argsort(-more, kind="stable")
+    if constraints.cost is not None:
+        density = np.argsort(-more / constraints.cost[rows], kind="stable")
+        spent = np.cumsum(constraints.cost[rows][density])
+        share = np.clip(1 - (spent - constraints.tokens) / constraints.cost[rows][density], 0, 1)
+        return float(more[density] @ share)
+    bounds = [float(more[order[: constraints.budget]].sum())]
+    for group in constraints.groups:
+        code = group.code[rows[order]]
+        by_group = np.argsort(code, kind="stable")
+        start = np.searchsorted(code[by_group], code[by_group])
+        place = np.empty(len(order), np.int64)
+        place[by_group] = np.arange(len(order)) - start
+        fits = (code < 0) | (place < np.append(group.limit, 0)[code])
+        bounds.append(float(more[order[fits][: constraints.budget]].sum()))
+    return min(bounds)
+
+
+def _sample(samples: np.ndarray, budget: int, epsilon: float, step: int, opened: np.ndarray) -> np.ndarray:
+    """The next rows of a random order that may still be picked; the order is gone through again and again."""
+    size = max(1, math.ceil(len(samples) / max(budget, 1) * math.log(1 / epsilon)))
+    start = step * size
+    while True:
+        rows = samples[np.arange(start, start + min(size, len(samples))) % len(samples)]
+        rows = rows[opened[rows]]
+        if len(rows):
+            return rows
+        start += size
+
+
+__all__ = ["Found", "Objective", "greedy"]
