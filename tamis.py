@@ -5,6 +5,7 @@
     pool = tamis.pool(table, vectors)                            # a polars table with an `id`, and optionally vectors
     picks = tamis.select(pool, "facility_location", budget=1000)
     table[picks.index.tolist()]
+    tamis.diversity(pool, picks)                                 # measures, each beside 100 random subsets of the same size
 
 Nothing heavy is imported until a function needs it.
 """
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from curate.runner import Outcome
 
 __version__ = "0.1.0"
-__all__ = ["TamisError", "load", "pool", "run", "select"]
+__all__ = ["TamisError", "diversity", "load", "pool", "run", "select"]
 
 
 def run(
@@ -90,3 +91,11 @@ def select(
             takes = ", ".join(map(str, words.values())) or "no options"
             raise MethodError(f"select {method} has no option '{word}'{methods.nearest(word, words)}; it takes {takes}")
     return pick(found, pool, budget, options, seed)
+
+
+def diversity(pool: Pool, picks: Picks, *, seed: int = 0, subsets: int = 100) -> list[dict[str, Any]]:
+    """How diverse picks are: a dict a measure with name, about, better, value, random_mean, random_sd, z and percentile, against
+    random subsets of the same size. See curate/diversity_report.py for costs; measures that do not apply are left out."""
+    from curate.diversity_report import report
+
+    return report(pool.table, pool.vectors, picks.index, seed=seed, subsets=subsets)

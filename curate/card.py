@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-from curate import columns, licences, methods
+from curate import columns, diversity_report, licences, methods
 from curate.errors import ContractError, MethodError, MissingExtra, RequestError
 from curate.files import sha256, whole, write_bytes, write_json, write_text
 from curate.paths import library
@@ -327,6 +327,7 @@ def _facts(
         "funnel": [_funnel_row(manifest) for manifest in manifests],
         "sources": _sources(table, manifests),
         "steps": [_step(manifest) for manifest in manifests if manifest["kind"] not in ("load", "render")],
+        "selections": [_selection(manifest) for manifest in manifests if manifest["kind"] == "select"],
         "templates": templates,
         "template_sets": sorted({row[0] for row in templates}),
         "columns": [_column(field) for field in schema],
@@ -403,6 +404,18 @@ def _step(manifest: dict[str, Any]) -> dict[str, Any]:
     return {key: manifest[key] for key in ("stage", "method", "seed")} | {
         "options": text,
         "about": _about(manifest["kind"], manifest["method"]),
+    }
+
+
+def _selection(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What a selection says of itself: its bound, and how diverse it is beside random subsets of the same size."""
+    facts = manifest["facts"]
+    return {
+        "stage": manifest["stage"],
+        "rows": manifest["out"],
+        "pool": facts["pool"],
+        "certificate": facts.get("certificate"),
+        "diversity": diversity_report.rows(facts.get("diversity", [])),
     }
 
 

@@ -304,6 +304,36 @@ def card(work: WorkPath) -> None:
 
 
 @app.command()
+def report(
+    work: WorkPath,
+    stage: Annotated[str | None, typer.Option(help="A select stage; the last one if not given.")] = None,
+    clusters: Annotated[
+        str | None, typer.Option(metavar="K,K,…", help="Instead: how many clusters the pool falls into, as 8,16,32,64.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a selection kept of its pool: diversity against random subsets, shares, lengths, a map, on one page."""
+    from curate import diversity_report, progress, selection_report
+
+    with progress.shown():
+        if clusters is not None:
+            lines, said = selection_report.clusters(work, stage, clusters)
+            _print(lines, as_json, title="How many clusters")
+            if not as_json:
+                _say(said)
+            return
+        path = None if as_json else selection_report.write(work, stage)
+        found = selection_report.data(work, stage)
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
+        return
+    _print(
+        diversity_report.rows(found["diversity"]), False, title="Diversity, against 100 random subsets of the same size"
+    )
+    _say(f"{path}")
+
+
+@app.command()
 def verify(
     folder: Annotated[Path, typer.Argument(metavar="WORK|RELEASE", help="A work folder, or a release folder.")],
     as_json: Json = False,

@@ -72,13 +72,15 @@ class Constraints:
         return Constraints(budget, np.ones(rows, bool), np.empty(0, np.int64))
 
     def ordered(self, order: np.ndarray) -> Constraints:
-        """The same for the pool's rows at ``order``, int64 (n,), a permutation."""
-        at = np.empty(len(order), np.int64)
+        """The same for the rows at ``order``, int64 (m,): all of them in another order, or some of them."""
+        at = np.full(len(self.open), -1, np.int64)
         at[order] = np.arange(len(order))
+        must = at[self.must]
         return replace(
             self,
+            budget=min(self.budget, len(order)),
             open=self.open[order],
-            must=np.sort(at[self.must]),
+            must=np.sort(must[must >= 0]),
             groups=tuple(replace(group, code=group.code[order]) for group in self.groups),
             cost=None if self.cost is None else self.cost[order],
             quality=None if self.quality is None else self.quality[order],
@@ -112,6 +114,8 @@ class Constraints:
         """Gains of ``rows`` with the score, where there is one, each on a scale of 0 to 1."""
         if self.quality is None:
             return gain
+        if self.weight == 1:  # a gain that is not known yet is infinite, and none of it should count
+            return self.quality[rows]
         return (1 - self.weight) / scale * gain + self.weight * self.quality[rows]
 
 

@@ -25,6 +25,11 @@ from typing import Any
 from curate.errors import MethodError
 
 _ROOT = Path(__file__).resolve().parent.parent
+TEXTS = (
+    "prompt",
+    "response",
+    "record",
+)  # what a step's `text:` may name; a method's TEXT may be another column, for good
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 
 

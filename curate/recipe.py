@@ -480,7 +480,7 @@ class _Check:
             self.say(str(error), *at)
             return None, {}, None
         parameters = method.parameters
-        if method.text is not None:
+        if method.text in methods.TEXTS:
             parameters = (*parameters, Parameter("text", "Literal['prompt', 'response', 'record']", method.text))
         if kind == "select" and "constraints" in method.takes:
             parameters = tuple(replace(p, annotation="int | dict") if p.name == "budget" else p for p in parameters)
@@ -489,7 +489,7 @@ class _Check:
         bound = self.bind(f"{kind} {name}", parameters, options, (*at, name))
         if kind == "select" and "constraints" in method.takes and len(self.problems) == before:
             self.constrained(name, bound, (*at, name))
-        return method, bound, bound.pop("text", None)
+        return method, bound, bound.pop("text", method.text)
 
     def constrained(self, name: str, bound: dict[str, Any], at: tuple[Any, ...]) -> None:
         """Says what is wrong with a selection's budget and constraints, and leaves out of the options those not asked for."""
@@ -570,7 +570,7 @@ def _name(choice: Any) -> str:
 
 
 def _step_data(step: Step) -> dict[str, Any]:
-    options = step.options if step.text is None else {**step.options, "text": step.text}
+    options = {**step.options, "text": step.text} if step.text in methods.TEXTS else step.options
     return {
         step.kind: {step.method.name: options},
         **({"as": step.name} if step.name != step.kind else {}),

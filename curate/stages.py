@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate import columns, constraints, methods, store, table, task_clusters
+from curate import cluster_names, columns, constraints, diversity_report, methods, store, table, task_clusters
 from curate.draws import draw
 from curate.errors import DataError, MethodError
 from curate.files import read_json, write_json
@@ -30,6 +30,7 @@ _HERE = Path(__file__).resolve().parent
 _HEAVY = (columns.MESSAGES, columns.FIELDS, columns.EXTRA)  # columns that no selector reads
 BASE_REASON = "base: set aside to pretrain the tiny base model"
 HOLDOUT_REASON = "holdout: set aside for evaluation"
+_NAMED_CLUSTERS = 1_000  # at most; more names than that nobody reads
 _MIX_LINES = 100  # of a mixture's plan that a run prints
 
 
@@ -72,7 +73,8 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
         options = step.options if step.text is None else {**step.options, "text": step.text}
         compute = _step(step)
         code = [step.method.path, *([_HERE / "store.py"] if step.kind == "embed" else [])]
-        add(step.name, step.kind, step.method.name, options, compute, code, where=step.where)
+        files = _files_read(step, recipe)
+        add(step.name, step.kind, step.method.name, options, compute, code, where=step.where, **files)
     first_select = next((stage for stage in stages if stage.kind == "select"), None)
     if recipe.mix:
         add("mix", "mix", recipe.mix[0], recipe.mix[1], _mix, [_HERE / "mix.py"], **_mix_parts(recipe))
@@ -164,6 +166,13 @@ def _set_hashes(recipe: Recipe, which: str) -> dict[str, str]:
         else:
             names |= {name for name in template.names() if name.startswith("pools/")}
     return {name: getattr(template.load_set(name, recipe.base), which) for name in sorted(names)}
+
+
+def _files_read(step: Step, recipe: Recipe) -> dict[str, Any]:
+    """What `embed: file` knows of its file, so that a changed file is read again."""
+    if step.kind != "embed" or step.text != columns.ID:
+        return {}
+    return {"files": step.method.function("identity")(**step.method.call_options(step.options, base=recipe.data))}
 
 
 def _of_release(recipe: Recipe) -> dict[str, Any]:
@@ -424,13 +433,15 @@ def _dedup(job: Job, step: Step) -> dict[str, Any]:
 
 
 def _embed(job: Job, step: Step) -> dict[str, Any]:
+    read = {columns.PROMPT, columns.RESPONSE} if step.text in methods.TEXTS else {step.text or columns.PROMPT}
     texts = pl.concat(
         [
-            table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), step.text or "prompt")
+            table.text_of(pl.read_parquet(p, columns=sorted(read)), step.text or "prompt")
             for p in table.shards(job.parent / "kept")
         ]
     )
-    facts = store.vectors(texts, step.method, step.options, job.folder / "vectors.npy", seed=job.stage.seed)
+    filled = {"seed": job.stage.seed, "base": job.recipe.data}
+    facts = store.vectors(texts, step.method, step.options, job.folder / "vectors.npy", **filled)
     facts.pop("embedded_now")  # how much of it the store already knew is no property of the output
     _link_kept(job)
     return {**facts, "text": step.text}
@@ -454,7 +465,17 @@ def _cluster(job: Job, step: Step) -> dict[str, Any]:
         table.write_shard(job.folder / "kept", number, part.with_columns(label, distance, *levels))
         start += part.height
     sizes = np.bincount(found.label[found.label >= 0])
+    embedded = job.before(job.stage, "embed")
+    read = str(embedded.options.get("text") or "record") if embedded else "record"
+    texts = pl.concat(
+        [
+            table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), read)
+            for p in table.shards(job.parent / "kept")
+        ]
+    )
+    named = cluster_names.names(texts, found.label) if len(sizes) <= _NAMED_CLUSTERS else {}
     return {
+        **({"names": {str(label): name for label, name in sorted(named.items())}} if named else {}),
         "clusters": int((sizes > 0).sum()),
         "largest": int(sizes.max(initial=0)),
         "noise": int((found.label < 0).sum()),
@@ -497,7 +518,11 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     for path in table.shards(job.folder / "kept"):
         path.unlink()  # the manifest is not written yet: a crash here starts the stage again
     table.write(job.folder / "kept", kept.sort(columns.RANK, nulls_last=True, maintain_order=True))
-    return {"budget": budget, "pool": int(touched.size), **picks.facts}
+    facts = {"budget": budget, "pool": int(touched.size), **picks.facts}
+    if 0 < len(picks.index) < len(pool):
+        measured = pool.vectors if vectors is not None else _vectors(job, pool.table[columns.ID])
+        facts["diversity"] = diversity_report.report(pool.table, measured, picks.index, seed=job.stage.seed)
+    return facts
 
 
 def pick(

@@ -1,155 +1,156 @@
 """Pick the rows that together are most like all rows: each row of the pool should have a pick near it.
 
 When to use: as the first choice for a small, diverse subset; it covers the dense regions first and is not drawn to outliers.
-Cost: time is a few n x n x d matrix products, memory n x d floats and half a gigabyte. 7,600 rows of 384 with 500 picks:
-about a second on two cores; 40,000 rows with 1,000 picks: forty seconds. No n x n matrix is held.
+Cost: exact, time is a few n x n x d matrix products, memory n x d floats and half a gigabyte; no n x n matrix is held. On a
+graph of neighbours (above 60,000 rows), time is that of the graph, a few minutes for a million rows of 384, and memory n x d
+floats and 24 bytes a neighbour.
 
     - embed: sentence
     - select: {facility_location: {budget: 1000}}
 
 Objective: the sum over all rows v of max(0, max over picks a of cos(v, a)). Greedy picks reach at least 63 % of the best
-possible value (Nemhauser, Wolsey and Fisher 1978); lazy evaluation (Minoux 1978) gives the same picks sooner: a gain only
-falls as picks are made, so a row whose last known gain is too small need not be looked at.
+possible value (Nemhauser, Wolsey and Fisher 1978), which the certificate of a run mostly shows to be far more; lazy evaluation
+(Minoux 1978) gives the same picks sooner. On a graph, a row counts only its own nearest neighbours: Lindgren, Wu and Dimakis
+2016, "Leveraging Sparsity for Efficient Submodular Data Summarization". On samples: Mirzasoleiman et al. 2015, arXiv 1409.7938.
+In parts: RandGreeDi, Barbosa et al. 2015, arXiv 1502.02606.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 
+from curate import columns, neighbours
 from curate.constraints import Constraints
+from curate.draws import draws, shuffled
+from curate.errors import MethodError
 from curate.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select._coverage import Coverage, GraphCoverage
+from curate.select._greedy import Found, greedy
 from curate.vectors import unit_by_id
 
-_KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
-_LOOK = 256  # rows compared with the whole pool at a time: in smaller matrix products the processor waits for memory
+_EXACT = 60_000  # rows up to which all pairs are looked at, if not told otherwise
+_NEIGHBORS = 16  # of each row, above that
+_SAMPLE = 20_000  # rows on which the full objective is measured where the choice was made on less
+_LAST_ROUND = 50_000  # rows that the last round of a choice in parts is made for
 
 
-def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None) -> Picks:
-    """The exact greedy picks. Gain: what the pick adds to the objective, in units of rows.
+def select(
+    pool: Pool,
+    budget: int,
+    *,
+    seed: int = 0,
+    constraints: Constraints | None = None,
+    neighbors: int | None = None,
+    epsilon: float | None = None,
+    partitions: int = 1,
+) -> Picks:
+    """The greedy picks. Gain: what the pick adds to the objective, in units of rows. Gains within rounding of each other
+    (1e-6 + 3e-8 n) are ties and go by id; so do rows that add nothing, such as copies of a pick, which come last.
 
-    Gains within rounding of each other (1e-6 + 3e-8 n) are ties and go by id; so do rows that add nothing, such as copies of
-    a pick, which come last. Nothing is drawn; ``seed`` changes nothing.
+    neighbors: how many neighbours of its own each row counts (itself one of them); 0 for all rows, which is exact. If not
+    given, all up to 60,000 rows and 16 above. epsilon: look only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each
+    pick: faster for large budgets, and at least 1 - 1/e - epsilon of the best in expectation; prefixes are then no smaller
+    selections. partitions: choose in so many random parts of the pool first and then among what was chosen there, which holds
+    one part at a time; at least (1 - 1/e) / 2 of the best in expectation.
+
+    Facts: ``certificate`` (value, upper_bound, ratio). On a graph or in parts also ``full_objective``, the mean over 20,000
+    drawn rows of the cosine to the nearest pick, and the same ``of_random`` picks; on a graph ``covered``, the share of rows
+    that have a pick among their neighbours, and ``sparse_ratio``, how much of the full objective the graph sees.
     """
+    if neighbors is not None and (neighbors < 0 or neighbors == 1):
+        raise MethodError(
+            f"select facility_location: neighbors is {neighbors}; it is 2 or more (16 is usual), or 0 for all rows"
+        )
+    if epsilon is not None and not 0 < epsilon < 1:
+        raise MethodError(f"select facility_location: epsilon is {epsilon}; it lies between 0 and 1, as 0.01")
+    if partitions < 1:
+        raise MethodError(f"select facility_location: partitions is {partitions}; it is 1 or more")
     order, vectors = unit_by_id(pool, "facility_location")
+    ids = pool.table[columns.ID][order.tolist()].to_list()
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
-    tie = 1e-6 + 3e-8 * len(vectors)
-    found = greedy(lambda: _Coverage(vectors), wanted, label="facility_location", tie=tie, certify=True)
-    return Picks(order[found.index], found.gain, found.facts)
+    how = _How(seed, neighbors, epsilon)
+    if partitions == 1:
+        found, facts = how.choose(vectors, ids, wanted)
+    else:
+        found, facts = how.in_parts(vectors, ids, wanted, partitions), {}
+    if facts or partitions > 1:
+        facts |= _full(vectors, ids, found.index, seed)
+    if "graph" in facts:
+        facts["sparse_ratio"] = facts.pop("graph") / max(facts["full_objective"], 1e-12)
+    return Picks(order[found.index], found.gain, {**found.facts, **facts})
 
 
-class _Coverage:
-    """The objective, without a matrix of n x n: bounds from moments, and the lists of rows that a candidate is nearest to."""
+class _How:
+    """One way to choose, for the pool or for a part of it."""
 
-    exact = False
+    def __init__(self, seed: int, neighbors: int | None, epsilon: float | None):
+        self.seed, self.neighbors, self.epsilon = seed, neighbors, epsilon
 
-    def __init__(self, vectors: np.ndarray):
-        self.gain = np.full(len(vectors), np.inf)  # at least what each row would add now
-        self.covered = np.zeros(len(vectors), dtype=np.float32)  # how near the nearest pick is to each row
-        self.near, self.moments = _Near(vectors), _Moments(vectors)
-        self.moments.lower(self.gain, self.covered)
+    def choose(self, vectors: np.ndarray, ids: list[str], wanted: Constraints) -> tuple[Found, dict[str, float]]:
+        """The picks, and what there is to say of the graph, if they were made on one."""
+        neighbors = self.neighbors if self.neighbors is not None else (0 if len(vectors) <= _EXACT else _NEIGHBORS)
+        if not neighbors or neighbors >= len(vectors):
+            return self.greedy(lambda: Coverage(vectors), len(vectors), ids, wanted), {}
+        graph = GraphCoverage(*neighbours.graph(vectors, neighbors, seed=self.seed))
+        found = self.greedy(graph.fresh, len(vectors), ids, wanted)
+        covered = graph.fresh()
+        for row in found.index.tolist():
+            covered.add(row)
+        return found, {"covered": float((covered.covered > 0).mean()), "graph": float(covered.covered.mean())}
 
-    def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
-        self.near.look(rows, later, self.covered, self.gain)
-        self.gain[rows] = self.near.gains(rows, self.covered)
+    def greedy(self, make: Any, rows: int, ids: list[str], wanted: Constraints) -> Found:
+        samples = None if self.epsilon is None else shuffled(self.seed, "select.facility_location", ids)
+        return greedy(
+            make,
+            wanted,
+            label="facility_location",
+            tie=1e-6 + 3e-8 * rows,
+            samples=samples,
+            epsilon=self.epsilon or 0.1,
+            certify=True,
+        )
 
-    def add(self, row: int) -> None:
-        self.near.look(np.array([row]), np.array([row]), self.covered, self.gain)  # in case its list had to make room
-        index, cosine = self.near.index[row], self.near.cosine[row]
-        self.covered[index] = np.maximum(self.covered[index], cosine)
-        self.gain[row] = 0.0
-        self.near.forget(row)
-        self.moments.lower(self.gain, self.covered)
+    def in_parts(self, vectors: np.ndarray, ids: list[str], wanted: Constraints, partitions: int) -> Found:
+        """RandGreeDi. What was chosen in the parts meets again over the pool (a drawn part of it where it is large); the better
+        of that choice and of the best part's own is given."""
+        part = draws(self.seed, "select.partition", ids) % np.uint64(partitions)
+        local = []
+        for number in range(partitions):
+            rows = np.flatnonzero(part == number)
+            found, _ = self.choose(vectors[rows], [ids[row] for row in rows], wanted.ordered(rows))
+            local.append(rows[found.index])
+        seen = _drawn(ids, _LAST_ROUND, self.seed)
 
+        def last_round(candidates: np.ndarray) -> Found:
+            candidates = np.union1d(candidates, wanted.must)
+            tie = 1e-6 + 3e-8 * len(seen)
+            make = lambda: Coverage(vectors[seen], vectors[candidates])  # noqa: E731
+            found = greedy(make, wanted.ordered(candidates), label="facility_location: last round", tie=tie)
+            return replace(found, index=candidates[found.index])
 
-class _Moments:
-    """An upper bound on every row's gain from two sums over the pool, without any pair of rows.
-
-    With s = cos(v, a) - covered(v), the gain of a is the sum of max(0, s) = (s + |s|) / 2 over v, and by Cauchy and Schwarz
-    the sum of |s| is at most sqrt(n times the sum of s squared). Both sums are products with the d x d matrix of second
-    moments or with one vector. It is tight while few picks are made, which is when the gains fall most: without it nearly all
-    pairs would be looked at for the first pick, and once more for the second.
-    """
-
-    def __init__(self, vectors: np.ndarray):
-        self.vectors, self.total = vectors, vectors.sum(axis=0)
-        self.squares = np.einsum("ij,ij->i", vectors @ (vectors.T @ vectors), vectors)
-        self.useful = len(vectors) > 0
-
-    def lower(self, bound: np.ndarray, covered: np.ndarray) -> None:
-        """Lowers ``bound`` in place where this one is lower, until that is so for fewer than one row in twenty."""
-        if not self.useful:
-            return
-        sums = self.vectors @ self.total - covered.sum()
-        squares = self.squares - 2 * (self.vectors @ (self.vectors.T @ covered)) + covered @ covered
-        mine = (sums + np.sqrt(len(bound) * np.maximum(squares, 0))) / 2
-        mine = mine.astype(np.float64) * 1.001 + 1e-6 * len(bound)  # above what rounding can do
-        self.useful = float((mine < bound).mean()) > 0.05
-        np.minimum(bound, mine, out=bound)
+        found = last_round(np.concatenate(local))
+        best = max(local, key=lambda rows: _mean(vectors, seen, rows))
+        return found if _mean(vectors, seen, found.index) >= _mean(vectors, seen, best) else last_round(best)
 
 
-class _Near:
-    """For each row looked at so far: the rows of the pool that it is nearer to than any pick is, and how near.
+def _full(vectors: np.ndarray, ids: list[str], picks: np.ndarray, seed: int) -> dict[str, Any]:
+    """The full objective of picks, a row, over drawn rows, and that of random picks."""
+    if not len(picks):
+        return {"full_objective": 0.0, "of_random": 0.0}
+    seen = _drawn(ids, _SAMPLE, seed)
+    random = shuffled(seed, "select.random", ids)[: len(picks)]
+    return {"full_objective": _mean(vectors, seen, picks), "of_random": _mean(vectors, seen, random)}
 
-    As picks are made these lists only shrink, soon to a thousandth of the pool; so a row is compared with the whole pool once,
-    and its later gains are sums over its list. Where the lists outgrow _KEPT_BYTES, those that promise least are forgotten.
-    """
 
-    def __init__(self, vectors: np.ndarray):
-        self.vectors = vectors
-        self.index: dict[int, np.ndarray] = {}  # row: int32 (m,), the rows near it
-        self.cosine: dict[int, np.ndarray] = {}  # row: float32 (m,), their cosines to it
-        self.known = np.zeros(len(vectors), dtype=bool)  # which rows have a list
-        self.kept = 0  # entries in all lists
+def _drawn(ids: list[str], rows: int, seed: int) -> np.ndarray:
+    return np.sort(shuffled(seed, "select.sample", ids)[:rows])
 
-    def gains(self, rows: np.ndarray, covered: np.ndarray) -> np.ndarray:
-        """float64 (m,): what each of ``rows`` would add. They must have been looked at."""
-        lists = [self.index[row] for row in rows.tolist()]
-        index, cosine = np.concatenate(lists), np.concatenate([self.cosine[row] for row in rows.tolist()])
-        starts = np.cumsum([0, *map(len, lists)])
-        more = cosine - covered[index]
-        nearer = more > 0
-        if np.count_nonzero(nearer) < 0.5 * len(more):
-            kept = np.flatnonzero(nearer)
-            starts, index, cosine, more = np.searchsorted(kept, starts), index[kept], cosine[kept], more[kept]
-            for row, start, end in zip(rows.tolist(), starts[:-1], starts[1:], strict=True):
-                self._keep(row, index[start:end].copy(), cosine[start:end].copy())
-        else:
-            np.maximum(more, 0, out=more)
-        gains = np.add.reduceat(np.append(more, np.float32(0)), starts[:-1], dtype=np.float64)
-        return np.where(starts[1:] > starts[:-1], gains, 0)
 
-    def look(self, rows: np.ndarray, later: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None:
-        """Compares ``rows`` with the whole pool, if they have no list, and with them the first of ``later`` that have none."""
-        if self.known[rows].all():
-            return
-        later = later[~self.known[later]][: min(_LOOK, 2**26 // len(bound))]
-        new = np.union1d(rows[~self.known[rows]], later)
-        for row, cosine in zip(new.tolist(), self.vectors[new] @ self.vectors.T, strict=True):
-            index = np.flatnonzero(cosine > covered).astype(np.int32)
-            self._keep(row, index, cosine[index])
-        if 8 * self.kept > _KEPT_BYTES:
-            self._make_room(rows, covered, bound)
-
-    def _make_room(self, rows: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None:
-        """Shortens all lists; if a quarter of the room is not free then, forgets what promises least, but none of ``rows``."""
-        for row in list(self.index):
-            index, cosine = self.index[row], self.cosine[row]
-            nearer = cosine > covered[index]
-            self._keep(row, index[nearer], cosine[nearer])
-        needed = set(rows.tolist())
-        for row in sorted(self.index.keys() - needed, key=lambda row: (bound[row], row)):
-            if 8 * self.kept <= 0.75 * _KEPT_BYTES:
-                break
-            self.forget(row)
-
-    def _keep(self, row: int, index: np.ndarray, cosine: np.ndarray) -> None:
-        self.forget(row)
-        self.index[row], self.cosine[row], self.known[row] = index, cosine, True
-        self.kept += len(index)
-
-    def forget(self, row: int) -> None:
-        if self.known[row]:
-            self.kept -= len(self.index.pop(row))
-            del self.cosine[row]
-            self.known[row] = False
+def _mean(vectors: np.ndarray, rows: np.ndarray, picks: np.ndarray) -> float:
+    """The mean over ``rows`` of max(0, cosine to the nearest of ``picks``)."""
+    chosen, block = vectors[picks], max(1, 2**26 // max(len(picks), 1))
+    parts = [(vectors[rows[at : at + block]] @ chosen.T).max(axis=1) for at in range(0, len(rows), block)]
+    return float(np.maximum(np.concatenate(parts), 0).mean(dtype=np.float64))

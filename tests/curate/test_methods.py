@@ -39,7 +39,7 @@ def test_options_of_every_method_are_keyword_only(kind: str, name: str) -> None:
     [(k, n) for k, n in EVERY if methods.KINDS[k].folder.startswith("curate") and k in ("filter", "dedup", "embed")],
 )
 def test_every_method_that_reads_text_says_which(kind: str, name: str) -> None:
-    assert methods.find(kind, name).text in ("prompt", "response", "record")
+    assert methods.find(kind, name).text in (*methods.TEXTS, "id", "fields")
 
 
 def test_an_unknown_method_names_the_nearest_and_all_there_are() -> None:

@@ -1,0 +1,116 @@
+"""Selectors from a thousand rows to a million, each in a process of its own: seconds, peak memory, and a log-log plot.
+
+Rows are mixtures of two real embeddings each, with noise, written to disk and memory-mapped. Facility location takes 1 row in 50
+up to 50,000 rows, exactly, and 10,000 of a million on a graph of 16 neighbours. Wanted on two cores for a million rows of 384:
+k-center of 1,000 in 90 s, DEITA of 10,000 in 3 minutes, facility location of 10,000 with its graph in 10 minutes; facility
+location of 1,000 from 50,000, exact, in 2 GB. The plot is written to docs/selection-speed.png.
+
+    python -m benchmarks million
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.embed import texts
+from benchmarks.select import grown, pool_of, with_apricot, with_submodlib
+from curate.embed import sentence
+
+SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
+PEERS = ("apricot, lazy", "submodlib, LazyGreedy")
+PEERS_UP_TO = 20_000
+PICTURE = Path(__file__).resolve().parent.parent / "docs" / "selection-speed.png"
+
+
+def budget_of(method: str, rows: int) -> int:
+    if method == "k-center":
+        return min(1_000, rows // 10)
+    if method == "DEITA":
+        return min(10_000, rows // 10)
+    return rows // 50 if rows <= 50_000 else rows // 100
+
+
+def methods_of(rows: int) -> list[str]:
+    peers = PEERS if rows <= PEERS_UP_TO else ()
+    return ["facility location", *peers, "k-center", "DEITA"]
+
+
+def choose(method: str, path: str, rows: int) -> None:
+    """One job, in a process of its own. Prints a line of JSON."""
+    import time
+
+    from curate.progress import shown
+    from curate.runner import _peak_mb, _reset_peak
+    from curate.select import deita, facility_location, k_center
+
+    vectors, budget = np.load(path, mmap_mode="r")[:rows], budget_of(method, rows)
+    pool = pool_of(vectors, np.random.default_rng(0).random(rows))
+    facts: dict[str, Any] = {}
+    _reset_peak()
+    start = time.perf_counter()
+    with shown():
+        if method in PEERS:
+            (with_apricot if method == PEERS[0] else with_submodlib)(np.array(vectors), budget)
+        elif method == "k-center":
+            facts = k_center.select(pool, budget).facts
+        elif method == "DEITA":
+            facts = deita.select(pool, budget, score="score").facts
+        else:
+            facts = facility_location.select(pool, budget).facts
+    found = {"method": method, "rows": rows, "picks": budget, "seconds": time.perf_counter() - start, "mb": _peak_mb()}
+    print(json.dumps({**found, "facts": facts}))
+
+
+def main() -> None:
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "vectors.npy")
+        np.save(path, grown(sentence.embed(texts(7_600)), SIZES[-1]))
+        print(f"{'method':<22} {'rows':>9} {'picks':>7} {'seconds':>9} {'peak MB':>8}")
+        for size in SIZES:
+            for method in methods_of(size):
+                command = [sys.executable, "-m", "benchmarks.million", method, path, str(size)]
+                done = subprocess.run(command, capture_output=True, text=True)
+                if done.returncode:
+                    print(f"{method:<22} {size:>9,} failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+                    continue
+                row = json.loads(done.stdout)
+                rows.append(row)
+                said = {name: value for name, value in row["facts"].items() if isinstance(value, float)}
+                said |= {"ratio": row["facts"]["certificate"]["ratio"]} if "certificate" in row["facts"] else {}
+                line = f"{method:<22} {size:>9,} {row['picks']:>7,} {row['seconds']:>9.2f} {row['mb']:>8,}"
+                print(line, "  ".join(f"{name} {value:.4g}" for name, value in said.items()), flush=True)
+    draw(rows)
+    print(f"plot: {PICTURE}")
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """Seconds against rows, both logarithmic, a line a method."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 4.4), dpi=160)
+    for name in dict.fromkeys(row["method"] for row in rows):
+        mine = [row for row in rows if row["method"] == name]
+        style = {"linestyle": "--", "marker": "x"} if name in PEERS else {"marker": "o"}
+        axes.plot([row["rows"] for row in mine], [row["seconds"] for row in mine], label=name, markersize=4, **style)
+    axes.set(xscale="log", yscale="log", xlabel="rows of 384 dimensions", ylabel="seconds, 2 cores")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    axes.set_title("Choosing rows: 1 in 50 or 100 by facility location, 1,000 by k-center, 10,000 by DEITA", fontsize=9)
+    figure.tight_layout()
+    PICTURE.parent.mkdir(exist_ok=True)
+    figure.savefig(PICTURE)
+
+
+if __name__ == "__main__":
+    choose(sys.argv[1], sys.argv[2], int(sys.argv[3])) if len(sys.argv) > 1 else main()
