@@ -2,11 +2,12 @@
 
     names(texts, label)     {0: "array, shape, axis", 1: "file, path, read", -1: "noise"}
 
-A word is typical of a cluster when it is frequent there and rare over all: its count in the cluster times log(1 + A / f), with f
-its count over all clusters and A the mean number of words a cluster (class-based tf-idf: Grootendorst 2022, arXiv 2203.05794,
-section 3.3). Words that say nothing of a topic are left out: English function words, and with four clusters or more every word
-that makes up 1 in 300 words of more than half of them, which are the function words of other languages and of the pool itself.
-Words are runs of letters, so that names of text without spaces between words, as Chinese, are of little use.
+A word is typical of a cluster when it is frequent there and rare over all: its count in the cluster times log(1 + A /
+f), with f its count over all clusters and A the mean number of words a cluster (class-based tf-idf: Grootendorst 2022,
+arXiv 2203.05794, section 3.3). Words that say nothing of a topic are left out: English function words, and with four
+clusters or more every word that makes up 1 in 300 words of more than half of them, which are the function words of
+other languages and of the pool itself. Words are runs of letters, so that names of text without spaces between words,
+as Chinese, are of little use.
 
 Cost: at most 2,000 rows of a cluster, 300,000 over all, and 1,000 characters of each are read. A million texts in
 64 clusters take 3 s of a core, in 1,024 clusters 9 s and 1 GB.
@@ -29,25 +30,28 @@ _CANDIDATES = 30  # typical words of a cluster that its name may be made of
 _WORD = r"\p{L}[\p{L}\p{M}]+"
 
 _FUNCTION_WORDS = """
-    a about above after again against all almost also although always am among an and another any are aren around as at be
-    because been before being below between both but by can cannot could couldn did didn do does doesn doing don done down during
-    each either else enough etc even ever every few for from further get gets getting give given gives go goes going got had hadn
-    has hasn have haven having he her here hers herself him himself his how however if in instead into is isn it its itself just
-    least less let like ll made make makes making many may maybe me might more most much must my myself need needs neither never no
-    nor not now of off often on once one only onto or other others otherwise our ours ourselves out over own per please quite
-    rather re really said same say says see shall she should shouldn since so some such take than that the their theirs them
-    themselves then there therefore these they this those though through thus to together too toward towards under until up upon
-    us use used uses using ve very via was wasn way we well were weren what whatever when where whether which while who whom
-    whose why will with within without won would wouldn yes yet you your yours yourself yourselves"""
+    a about above after again against all almost also although always am among an and another any are aren
+    around as at be because been before being below between both but by can cannot could couldn did didn do does
+    doesn doing don done down during each either else enough etc even ever every few for from further get gets
+    getting give given gives go goes going got had hadn has hasn have haven having he her here hers herself him
+    himself his how however if in instead into is isn it its itself just least less let like ll made make makes
+    making many may maybe me might more most much must my myself need needs neither never no nor not now of off
+    often on once one only onto or other others otherwise our ours ourselves out over own per please quite
+    rather re really said same say says see shall she should shouldn since so some such take than that the their
+    theirs them themselves then there therefore these they this those though through thus to together too toward
+    towards under until up upon us use used uses using ve very via was wasn way we well were weren what whatever
+    when where whether which while who whom whose why will with within without won would wouldn yes yet you your
+    yours yourself yourselves
+"""
 
 
 def names(texts: list[str] | pl.Series, label: np.ndarray, words: int = 3) -> dict[int, str]:
     """The name of each label: its ``words`` most typical words, as "array, shape, axis".
 
-    label: int (n,), -1 for noise, which is called "noise" and counts nowhere. Names differ: where two clusters would have the
-    same, the one with the larger label gets its next typical words too. A cluster without a word is "cluster 7". A word is
-    passed over where its singular or plural is in the name already. Null texts are empty. Rows are drawn by a hash of the text,
-    so the order of the rows changes nothing.
+    label: int (n,), -1 for noise, which is called "noise" and counts nowhere. Names differ: where two clusters would
+    have the same, the one with the larger label gets its next typical words too. A cluster without a word is "cluster
+    7". A word is passed over where its singular or plural is in the name already. Null texts are empty. Rows are drawn
+    by a hash of the text, so the order of the rows changes nothing.
     """
     if words < 1:
         raise MethodError(f"cluster names: words {words} should be 1 or more")

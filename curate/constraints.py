@@ -96,6 +96,7 @@ class Constraints:
 
     def walk(self, ranking: np.ndarray) -> np.ndarray:
         """The rows that a ranking, int64 (n,), gives: int64 (k,). Rows that must be in come first, in its order."""
+        self.refuse_quality()
         if self.plain:
             return ranking[: self.budget]
         remaining, index = self.begin(), []
@@ -109,6 +110,14 @@ class Constraints:
                 remaining.take(row)
                 index.append(row)
         return np.array(index, dtype=np.int64)
+
+    def refuse_quality(self) -> None:
+        """For a selector that does not go by gains."""
+        if self.quality is not None:
+            raise MethodError(
+                "select: this selector goes by a ranking, in which `quality` has no weight; use it with a greedy one "
+                "(facility_location, k_center, dpp …), or take top_score or car"
+            )
 
     def combined(self, gain: np.ndarray, scale: float, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Gains of ``rows`` with the score, where there is one, each on a scale of 0 to 1."""

@@ -3,10 +3,10 @@
     for line in report(vectors, [8, 16, 32, 64, 128]): print(line)
     suggest(found)
 
-silhouette: how much nearer a row is to its own cluster than to the next one, mean over a sample, from -1 to 1; by cosine
-distance (Rousseeuw 1987). stability: how much two clusterings with different seeds agree on the sample, the adjusted Rand index
-(Hubert and Arabie 1985), mean over all pairs of seeds; 1: the same, 0: chance. On text both are often low, and no k is the true
-one: a strong rise or fall says more than the largest value.
+silhouette: how much nearer a row is to its own cluster than to the next one, mean over a sample, from -1 to 1; by
+cosine distance (Rousseeuw 1987). stability: how much two clusterings with different seeds agree on the sample, the
+adjusted Rand index (Hubert and Arabie 1985), mean over all pairs of seeds; 1: the same, 0: chance. On text both are
+often low, and no k is the true one: a strong rise or fall says more than the largest value.
 
 Cost: ``seeds`` trainings of k-means a k, on at most 256 k rows each. 8,500 rows of 384 with k of 8, 16, 32, 64 and 128
 take 16 s of one core.
@@ -27,8 +27,8 @@ from curate.vectors import unit
 
 MARGIN = 0.1
 RULE = (
-    f"of the k whose stability is at most {MARGIN} below the largest, the one with the largest silhouette; of equals, the "
-    "smallest"
+    f"of the k whose stability is at most {MARGIN} below the largest, the one with the largest silhouette; of "
+    "equals, the smallest"
 )
 
 
@@ -37,10 +37,11 @@ def report(
 ) -> list[dict[str, Any]]:
     """For each k in rising order: k, clusters, silhouette, stability, smallest, largest.
 
-    clusters, smallest and largest: how many clusters the pool falls into and the rows in the smallest and the largest one, with
-    ``seed`` (what ``kmeans`` gives). silhouette and stability: over ``seed`` and the ``seeds - 1`` after it, on ``rows`` rows
-    drawn by a hash of the vector; a silhouette is None where the sample falls into one cluster, or each row into its own. Rows of
-    zeros count nowhere. Does not depend on the order of the rows or the number of threads.
+    clusters, smallest and largest: how many clusters the pool falls into and the rows in the smallest and the largest
+    one, with ``seed`` (what ``kmeans`` gives). silhouette and stability: over ``seed`` and the ``seeds - 1`` after it,
+    on ``rows`` rows drawn by a hash of the vector; a silhouette is None where the sample falls into one cluster, or
+    each row into its own. Rows of zeros count nowhere. Does not depend on the order of the rows or the number of
+    threads.
     """
     if seeds < 2:
         raise MethodError(f"how many clusters: seeds {seeds} should be 2 or more, since stability compares them")
@@ -92,7 +93,8 @@ def suggest(found: list[dict[str, Any]]) -> int | None:
 
 
 def silhouette(vectors: np.ndarray, label: np.ndarray) -> float | None:
-    """The mean silhouette by cosine distance of unit vectors, exact; None where there is one cluster, or each row is its own.
+    """The mean silhouette by cosine distance of unit vectors, exact; None where there is one cluster, or each row is
+    its own.
 
     A mean of cosines is a product with a mean of vectors, so it takes n x clusters x d, and no distances of all pairs.
     """

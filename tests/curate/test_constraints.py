@@ -54,7 +54,11 @@ def choose(pool: Pool, method: str, budget, **options):
 def test_quotas_are_met_exactly_and_the_rest_goes_to_the_others(method):
     pool = pool_of()
     picks = choose(pool, method, 20, quotas={"source": {"alpaca": 3, "lima": 11}})
-    assert dict(pool.table["source"][picks.index.tolist()].value_counts().iter_rows()) == {"alpaca": 3, "lima": 11, "dolly": 6}
+    assert dict(pool.table["source"][picks.index.tolist()].value_counts().iter_rows()) == {
+        "alpaca": 3,
+        "lima": 11,
+        "dolly": 6,
+    }
 
 
 @pytest.mark.parametrize("method", TAKING)
@@ -183,6 +187,35 @@ def test_budgets_of_tokens_that_are_no_budgets():
         choose(pool_of(), "random", {"tokens": 3}, must_have=["r006", "r013"])
     with pytest.raises(MethodError, match="shares need a budget in rows"):
         choose(pool_of(), "random", {"tokens": 30}, quotas={"source": "equal"})
+
+
+RANKING = {
+    "random",
+    "longest",
+    "stratified",
+    "homogeneous",
+    "top_score",
+    "temperature",
+    "centroid",
+    "car",
+    "kmq",
+    "deita",
+    "d4",
+    "rds",
+}
+
+
+@pytest.mark.parametrize("method", [name for name in TAKING if name != "qdit"])
+def test_a_score_counts_in_every_greedy_selector_and_is_refused_by_the_others(method):
+    pool = pool_of()
+    if method in RANKING:
+        with pytest.raises(MethodError, match="goes by a ranking, in which `quality` has no weight"):
+            choose(pool, method, 10, quality={"score": 0.5})
+        return
+    score = pool.table["score"].to_numpy()
+    assert set(score[choose(pool, method, 10, quality={"score": 1.0}).index]) == set(np.sort(score)[-10:])
+    half = choose(pool, method, 10, quality={"score": 0.5})
+    assert score[half.index].mean() > score[choose(pool, method, 10).index].mean()
 
 
 def test_a_selector_of_ones_own_that_takes_no_constraints_says_so(tmp_path):
