@@ -7,6 +7,8 @@ import copy
 import numpy as np
 
 _KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
+_ROWS = 64  # rows of a matrix that are summed at a time
+_FEW = 0.03  # of all pairs: where fewer are left in which a candidate is nearer than any pick, they are taken out
 _LOOK = 256  # rows compared with the whole pool at a time: in smaller matrix products the processor waits for memory
 
 
@@ -21,8 +23,16 @@ class Coverage:
         candidates = rows if candidates is None else candidates
         self.gain = np.full(len(candidates), np.inf)  # at least what each candidate would add now
         self.covered = np.zeros(len(rows), dtype=np.float32)  # how near the nearest pick is to each row
-        self.near, self.moments = _Near(rows, candidates), _Moments(rows, candidates)
-        self.moments.lower(self.gain, self.covered)
+        self.moments = _Moments(rows, candidates)
+        self.near: _Near | _Matrix
+        if 4 * len(rows) * len(candidates) <= _KEPT_BYTES:
+            self.near = _Matrix(rows, candidates)
+            for start in range(0, len(candidates), _ROWS):
+                some = np.arange(start, min(start + _ROWS, len(candidates)))
+                self.gain[some] = self.near.gains(some, self.covered)
+        else:
+            self.near = _Near(rows, candidates)
+            self.moments.lower(self.gain, self.covered)
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
         self.near.look(rows, later, self.covered, self.gain)
@@ -34,6 +44,8 @@ class Coverage:
         self.covered[index] = np.maximum(self.covered[index], cosine)
         self.gain[row] = 0.0
         self.near.forget(row)
+        if isinstance(self.near, _Matrix):
+            self.near.thin(self.covered)
         self.moments.lower(self.gain, self.covered)
 
 
@@ -61,6 +73,70 @@ class _Moments:
         mine = mine.astype(np.float64) * 1.001 + 1e-6 * len(covered)  # above what rounding can do
         self.useful = float((mine < bound).mean()) > 0.05
         np.minimum(bound, mine, out=bound)
+
+
+class _Matrix:
+    """All cosines, float32 (candidates, rows), where they fit: the product of all pairs in one piece is faster than in slices.
+
+    After some tens of picks few pairs are left in which the candidate is nearer than any pick; those are then taken out, and
+    gains are sums over them alone.
+    """
+
+    def __init__(self, rows: np.ndarray, candidates: np.ndarray):
+        self.cosine = candidates @ rows.T
+        self.index = [slice(None)] * len(candidates)
+        self.more = np.empty((_ROWS, len(rows)), np.float32)
+        self.left: _Pairs | None = None
+
+    def gains(self, rows: np.ndarray, covered: np.ndarray) -> np.ndarray:
+        """float64 (m,): what each of ``rows`` would add. A row at a time, so that all stays in the processor's cache."""
+        if self.left is not None:
+            return self.left.gains(rows, covered)
+        gains = np.empty(len(rows))
+        for start in range(0, len(rows), _ROWS):
+            some = rows[start : start + _ROWS]
+            more = self.more[: len(some)]
+            for place, row in zip(more, some.tolist(), strict=True):
+                np.subtract(self.cosine[row], covered, out=place)
+            gains[start : start + len(some)] = np.maximum(more, 0, out=more).sum(axis=1)
+        return gains
+
+    def thin(self, covered: np.ndarray) -> None:
+        """Takes out the pairs that are left, once they are few."""
+        if self.left is None and (self.cosine[:: 1 + len(self.cosine) // _ROWS] > covered).mean() < _FEW:
+            self.left = _Pairs.above(self.cosine, covered)
+
+    def look(self, rows: np.ndarray, later: np.ndarray, covered: np.ndarray, bound: np.ndarray) -> None: ...
+
+    def forget(self, row: int) -> None: ...
+
+
+class _Pairs:
+    """Pairs of a candidate and a row, candidate by candidate. start: int64 (candidates + 1,), where those of each begin.
+    row: int32 (pairs,). cosine: float32 (pairs,)."""
+
+    def __init__(self, start: np.ndarray, row: np.ndarray, cosine: np.ndarray):
+        self.start, self.row, self.cosine = start, row, cosine
+
+    @staticmethod
+    def above(cosine: np.ndarray, covered: np.ndarray) -> _Pairs:
+        """Those of a matrix in which the candidate is nearer to the row than ``covered``."""
+        places = []
+        for start in range(0, len(cosine), _ROWS):
+            places.append(np.flatnonzero(cosine[start : start + _ROWS] > covered) + start * cosine.shape[1])
+        place = np.concatenate(places)
+        candidate = place // cosine.shape[1]
+        begin = np.searchsorted(candidate, np.arange(len(cosine) + 1))
+        return _Pairs(begin, (place - candidate * cosine.shape[1]).astype(np.int32), cosine.ravel()[place])
+
+    def gains(self, rows: np.ndarray, covered: np.ndarray) -> np.ndarray:
+        """float64 (m,): what each of ``rows`` would add."""
+        length = self.start[rows + 1] - self.start[rows]
+        begin = np.cumsum(length) - length
+        at = np.arange(int(length.sum())) + np.repeat(self.start[rows] - begin, length)
+        more = np.maximum(self.cosine[at] - covered[self.row[at]], 0)
+        gains = np.add.reduceat(np.append(more, np.float32(0)), begin, dtype=np.float64)
+        return np.where(length > 0, gains, 0)
 
 
 class _Near:
@@ -139,16 +215,12 @@ class GraphCoverage:
     exact = False
 
     def __init__(self, index: np.ndarray, cosine: np.ndarray):
-        neighbours = index.shape[1]
         order = np.argsort(index.ravel(), kind="stable")
-        self.start = np.searchsorted(
-            index.ravel()[order], np.arange(len(index) + 1)
-        )  # where each candidate's rows begin
-        self.row = (order // max(neighbours, 1)).astype(np.int32)
-        self.cosine = np.maximum(cosine.ravel()[order], 0)
-        self.covered = np.zeros(len(index), dtype=np.float32)
+        start = np.searchsorted(index.ravel()[order], np.arange(len(index) + 1))
+        row = (order // max(index.shape[1], 1)).astype(np.int32)
+        self.pairs = _Pairs(start, row, np.maximum(cosine.ravel()[order], 0))
         self.first = np.bincount(index.ravel(), np.maximum(cosine.ravel(), 0), minlength=len(index))
-        self.gain = self.first.copy()
+        self.covered, self.gain = np.zeros(len(index), dtype=np.float32), self.first.copy()
 
     def fresh(self) -> GraphCoverage:
         """The same graph without picks."""
@@ -157,14 +229,10 @@ class GraphCoverage:
         return again
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
-        length = self.start[rows + 1] - self.start[rows]
-        begin = np.cumsum(length) - length
-        at = np.arange(int(length.sum())) + np.repeat(self.start[rows] - begin, length)
-        more = np.maximum(self.cosine[at] - self.covered[self.row[at]], 0)
-        gains = np.add.reduceat(np.append(more, np.float32(0)), begin, dtype=np.float64)
-        self.gain[rows] = np.where(length > 0, gains, 0)
+        self.gain[rows] = self.pairs.gains(rows, self.covered)
 
     def add(self, row: int) -> None:
-        at = slice(self.start[row], self.start[row + 1])
-        self.covered[self.row[at]] = np.maximum(self.covered[self.row[at]], self.cosine[at])
+        at = slice(self.pairs.start[row], self.pairs.start[row + 1])
+        seen = self.pairs.row[at]
+        self.covered[seen] = np.maximum(self.covered[seen], self.pairs.cosine[at])
         self.gain[row] = 0.0

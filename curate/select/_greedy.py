@@ -21,7 +21,8 @@ from curate.progress import bar
 _FRONT = (
     1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below the last of them
 )
-_BLOCK = 64  # rows whose gains are brought up to date at a time
+_LARGEST_BLOCK = 256
+_BLOCK = 64  # rows whose gains are brought up to date at first, and twice as many each time that this was not enough
 
 
 class Objective(Protocol):
@@ -182,13 +183,15 @@ class _Run:
         """Brings the gains of ``rows`` up to date as far as they could be the best, or tie with it; gives the best score.
         best: a score that another row is known to have."""
         order = rows[np.argsort(-self._score(rows), kind="stable")]
-        for start in range(0, len(order), _BLOCK):
-            block = order[start : start + _BLOCK]
+        start, size = 0, _BLOCK
+        while start < len(order):
+            block = order[start : start + size]
             block = block[self._score(block) >= best - self._tie()]
             if not len(block):
                 break
             self.objective.refresh(block, order[start:])
             best = max(best, float(self._score(block).max()))
+            start, size = start + size, min(2 * size, _LARGEST_BLOCK)
         return best
 
     def _tie(self) -> float:
