@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install lint bench clean
+.PHONY: demo test install lint bench bench-select clean
 
 demo: install
 	$(BIN)/tamis demo
@@ -20,6 +20,9 @@ lint: .venv/.installed-test
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks
+
+bench-select: .venv/.installed-test
+	$(BIN)/python -m benchmarks.selectors $(POOL)
 
 clean:
 	rm -rf .venv
