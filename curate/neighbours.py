@@ -25,6 +25,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from curate.device import device
 from curate.draws import draws
 from curate.errors import ContractError, MethodError
 from curate.progress import bar, track
@@ -62,6 +63,8 @@ def graph(
     if k > 1 and n < exact_below:
         with bar(n, "neighbours") as advance:
             _all_pairs(vectors, np.arange(n), nearest, advance)
+    elif k > 1 and device() == "cuda":
+        nearest.keys[:] = _on_device(vectors, k - 1, "cuda")
     elif k > 1:
         _by_lists(vectors, np.flatnonzero(filled), nearest, seed, probes)
         nearest.keys[~filled] = _lowest(np.flatnonzero(~filled), k - 1)
@@ -217,6 +220,24 @@ def _all_pairs(
             cosine = part @ _filled_up(vectors[other]).T
             nearest.meet(block, other, cosine[: len(block), : len(other)])
         advance(len(block))
+
+
+def _on_device(vectors: np.ndarray, k: int, device: str, block: int = 1_024) -> np.ndarray:
+    """The keys of the k nearest other rows of every row, int64 (n, k), all pairs compared in the memory of a device. Ties beyond
+    the k-th go as the device sorts them."""
+    import torch
+
+    keys = np.empty((len(vectors), k), np.int64)
+    with torch.inference_mode(), bar(len(vectors), "neighbours") as advance:
+        points = torch.from_numpy(vectors).to(device)
+        for start in range(0, len(points), block):
+            cosine = points[start : start + block] @ points.T
+            own = torch.arange(len(cosine), device=device)
+            cosine[own, start + own] = -torch.inf
+            value, index = cosine.topk(k, dim=1)
+            keys[start : start + len(cosine)] = np.sort(_key(value.cpu().numpy(), index.cpu().numpy()), axis=1)
+            advance(len(cosine))
+    return keys
 
 
 def _against_all(vectors: np.ndarray, rows: np.ndarray, k: int) -> _Nearest:

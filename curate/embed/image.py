@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from curate.device import device as _device
 from curate.embed.last_hidden import contents, model_folder
-from curate.embed.sentence import _device
 from curate.errors import DataError, MethodError, MissingExtra
 from curate.files import digest
 from curate.progress import bar

@@ -28,7 +28,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curate.embed.sentence import _batches, _device, _dtype
+from curate.device import device as _device
+from curate.embed.sentence import _batches, _dtype
 from curate.errors import MethodError, MissingExtra
 from curate.files import digest, sha256
 from curate.progress import bar

@@ -26,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from curate.device import device as _device
 from curate.errors import DataError, MethodError, MissingExtra
 from curate.files import digest, sha256
 from curate.progress import bar
@@ -283,15 +284,6 @@ def _weights_sha256(folder: Path) -> str:
             f"all-MiniLM-L6-v2 (sha256 {_MINILM_SHA256[:12]}…); install the package again"
         )
     return hashes[0] if len(hashes) == 1 else digest(hashes)
-
-
-def _device() -> str:
-    """``cuda`` where torch can use it. Without the device file torch need not be asked, and its import takes seconds."""
-    if not any(Path(path).exists() for path in ("/dev/nvidiactl", "/dev/dxg")):
-        return "cpu"
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _dtype(dtype: str, device: str) -> str:

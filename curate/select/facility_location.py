@@ -57,7 +57,7 @@ def select(
     one part at a time; at least (1 - 1/e) / 2 of the best in expectation.
 
     Facts: ``certificate`` (value, upper_bound, ratio). On a graph or in parts also ``full_objective``, the mean over 20,000
-    drawn rows of the cosine to the nearest pick, and the same ``of_random`` picks; on a graph ``covered``, the share of rows
+    drawn rows of the cosine to the nearest pick, and the same ``of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
     that have a pick among their neighbours, and ``sparse_ratio``, how much of the full objective the graph sees.
     """
     if neighbors is not None and (neighbors < 0 or neighbors == 1):
@@ -94,12 +94,18 @@ class _How:
         neighbors = self.neighbors if self.neighbors is not None else (0 if len(vectors) <= _EXACT else _NEIGHBORS)
         if not neighbors or neighbors >= len(vectors):
             return self.greedy(lambda: Coverage(vectors), len(vectors), ids, wanted), {}
-        graph = GraphCoverage(*neighbours.graph(vectors, neighbors, seed=self.seed))
+        index, cosine = neighbours.graph(vectors, neighbors, seed=self.seed)
+        recall, graph = neighbours.recall(vectors, index, seed=self.seed), GraphCoverage(index, cosine)
         found = self.greedy(graph.fresh, len(vectors), ids, wanted)
         covered = graph.fresh()
         for row in found.index.tolist():
             covered.add(row)
-        return found, {"covered": float((covered.covered > 0).mean()), "graph": float(covered.covered.mean())}
+        seen = covered.covered
+        return found, {
+            "recall": recall,
+            "covered": float((seen > 0).mean()),
+            "graph": float(seen.mean(dtype=np.float64)),
+        }
 
     def greedy(self, make: Any, rows: int, ids: list[str], wanted: Constraints) -> Found:
         samples = None if self.epsilon is None else shuffled(self.seed, "select.facility_location", ids)

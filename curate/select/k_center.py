@@ -17,8 +17,10 @@ from __future__ import annotations
 import numpy as np
 
 from curate.constraints import Constraints
+from curate.device import device as _device
 from curate.errors import MethodError
 from curate.pool import Picks, Pool
+from curate.progress import bar
 from curate.select._greedy import greedy
 from curate.vectors import unit_by_id
 
@@ -44,6 +46,9 @@ def select(
     order, vectors = unit_by_id(pool, "k_center")
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
     far = _Farthest(vectors, int(outliers * len(vectors)))
+    if wanted.plain and wanted.quality is None and not far.outliers and len(vectors) and _device() == "cuda":
+        picks, gains, radius = _on_device(vectors, wanted.budget, "cuda")
+        return Picks(order[picks], gains, {"radius": radius, "radius_at_least": radius / 2} if len(picks) else {})
     found = greedy(lambda: far, wanted, label="k_center", tie=_TIE, scale=2.0)
     gain = np.sqrt(np.maximum(np.array(far.gains, dtype=np.float32), 0))
     return Picks(order[found.index], gain, far.radius(bounded=wanted.plain and wanted.quality is None))
@@ -89,6 +94,33 @@ class _Farthest:
         left = np.partition(self.nearest, len(self.nearest) - 1 - self.outliers)[len(self.nearest) - 1 - self.outliers]
         radius = float(np.sqrt(max(float(left), 0.0)))
         return {"radius": radius, **({"radius_at_least": radius / 2} if bounded and not self.outliers else {})}
+
+
+def _on_device(vectors: np.ndarray, budget: int, device: str) -> tuple[np.ndarray, np.ndarray, float]:
+    """(picks, gains, radius) as ``_Farthest`` gives them, all in the memory of a device: one pass over the vectors a pick, which
+    no result leaves. The same picks where no two distances are within rounding of each other."""
+    import torch
+
+    with torch.inference_mode():
+        points = torch.from_numpy(vectors).to(device)
+        squared_norm = (points * points).sum(dim=1)
+        mean = points.mean(dim=0)
+        score = -(squared_norm - 2 * (points @ mean) + mean @ mean)
+        nearest = torch.full_like(score, torch.inf)
+        picks = torch.empty(budget, dtype=torch.int64, device=device)
+        gains = torch.empty(budget, dtype=torch.float32, device=device)
+        with bar(budget, "k_center") as advance:
+            for number in range(budget):
+                pick = (score >= score.max() - _TIE).to(torch.uint8).argmax()  # the lowest index among the largest
+                picks[number], gains[number] = pick, nearest[pick]
+                distance = squared_norm - 2 * (points @ points[pick]) + squared_norm[pick]
+                nearest = torch.minimum(nearest, distance).index_fill_(0, pick[None], -torch.inf)
+                score = nearest
+                advance(1)
+        gain = gains.clamp(min=0).sqrt().cpu().numpy()
+        radius = float(nearest.max().clamp(min=0).sqrt()) if budget else 0.0
+    gain[:1] = np.nan
+    return picks.cpu().numpy(), gain, radius
 
 
 def _farthest(nearest: np.ndarray, pick: int) -> np.ndarray:

@@ -214,3 +214,13 @@ def test_vectors_that_are_not_finite_of_unit_length_and_float32_are_one_sentence
     for wrong in (clustered(10).astype(np.float64), clustered(10)[0]):
         with pytest.raises(ContractError, match=r"needs float32 vectors of shape \(rows, dimensions\)"):
             search(wrong)
+
+
+def test_all_pairs_in_the_memory_of_a_device_find_the_same_neighbours():
+    pytest.importorskip("torch")
+    vectors = np.random.default_rng(0).normal(size=(150, 16)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    index, cosine = neighbours.graph(vectors, 9)
+    keys = neighbours._on_device(vectors, 8, "cpu", block=64)
+    assert (neighbours._index(keys) == index[:, 1:]).all()
+    np.testing.assert_allclose(neighbours._cosine(keys), cosine[:, 1:], atol=1e-5)

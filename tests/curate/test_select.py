@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.errors import ContractError
+from curate.errors import ContractError, MethodError
 from curate.pool import Pool
 from curate.select import _coverage, _greedy, facility_location, homogeneous, k_center, longest, random, stratified
+from curate.vectors import unit_by_id
 
 EVERY = [random, longest, stratified, k_center, facility_location, homogeneous]
 WITH_VECTORS = [k_center, facility_location, homogeneous]
@@ -205,6 +206,43 @@ def test_k_center_does_not_depend_on_how_many_distances_are_computed_at_a_time(m
     for block in (1, 2, 7):
         monkeypatch.setattr(k_center, "_BLOCK", block)
         assert k_center.select(pool, 200).index.tolist() == whole
+
+
+@pytest.mark.parametrize("where", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_k_center_in_the_memory_of_a_device_makes_the_same_picks(where):
+    torch = pytest.importorskip("torch")
+    if where == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    pool = random_pool(300, 12)
+    order, vectors = unit_by_id(pool, "test")
+    whole = k_center.select(pool, 300)
+    picks, gains, radius = k_center._on_device(vectors, 120, where)
+    assert order[picks].tolist() == whole.index[:120].tolist()
+    np.testing.assert_allclose(gains, whole.gain[:120], atol=1e-3)
+    assert radius == pytest.approx(float(whole.gain[120]), abs=1e-3)
+
+
+def test_the_radius_of_k_center_and_its_bound_are_true():
+    pool = random_pool(12, 3)
+    between = distances(pool.vectors)
+    picks = k_center.select(pool, 3)
+    best = min(between[list(centres)].min(axis=0).max() for centres in itertools.combinations(range(12), 3))
+    assert picks.facts["radius"] == pytest.approx(between[picks.index].min(axis=0).max(), abs=1e-3)
+    assert picks.facts["radius_at_least"] <= best + 1e-3
+
+
+def test_k_center_leaves_outliers_for_the_end():
+    rng = np.random.default_rng(0)
+    vectors = np.concatenate([np.array([1, 0, 0, 0]) + 0.1 * rng.normal(size=(57, 4)), -np.eye(4)[:3]])
+    pool = pool_of(vectors)
+    assert set(k_center.select(pool, 4).index[1:].tolist()) == {57, 58, 59}
+    picks = k_center.select(pool, 60, outliers=0.05)
+    assert set(picks.index[-3:].tolist()) == {57, 58, 59}
+    few = k_center.select(pool, 5, outliers=0.05)
+    left = np.sort(distances(vectors)[few.index].min(axis=0))[:57]
+    assert few.facts["radius"] == pytest.approx(left.max(), abs=1e-3) and "radius_at_least" not in few.facts
+    with pytest.raises(MethodError, match="outliers is 1; it is a share"):
+        k_center.select(pool, 5, outliers=1)
 
 
 # facility_location
