@@ -9,6 +9,7 @@ import numpy as np
 _KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
 _ROWS = 64  # rows of a matrix that are summed at a time
 _FEW = 0.03  # of all pairs: where fewer are left in which a candidate is nearer than any pick, they are taken out
+_BACKGROUND = 0.8  # of the cosine to the farthest neighbour on a graph
 _LOOK = 256  # rows compared with the whole pool at a time: in smaller matrix products the processor waits for memory
 
 
@@ -207,7 +208,10 @@ class _Near:
 
 
 class GraphCoverage:
-    """The same sum, of which a row sees only its nearest neighbours: a pick that is none of them counts nothing for it.
+    """The same sum, of which a row sees only its nearest neighbours. Where none of them is picked, it counts as covered by four
+    fifths of the cosine to its farthest neighbour, ``base``, since other picks will be about so near. So a neighbour counts for
+    what it is nearer than that, and not as much as a pick in the middle of the row's neighbourhood. (With a base of zero, picks
+    have 0.988 to 0.997 of the value of the exact ones on 20,000 instructions; with this one 0.998 to 1.003.)
 
     index, cosine: int32 and float32 (n, t), the neighbours of each row and how near they are (curate/neighbours.py).
     """
@@ -215,11 +219,13 @@ class GraphCoverage:
     exact = False
 
     def __init__(self, index: np.ndarray, cosine: np.ndarray):
+        self.base = _BACKGROUND * np.maximum(cosine[:, -1], 0)
+        above = np.maximum(cosine - self.base[:, None], 0)
         order = np.argsort(index.ravel(), kind="stable")
         start = np.searchsorted(index.ravel()[order], np.arange(len(index) + 1))
         row = (order // max(index.shape[1], 1)).astype(np.int32)
-        self.pairs = _Pairs(start, row, np.maximum(cosine.ravel()[order], 0))
-        self.first = np.bincount(index.ravel(), np.maximum(cosine.ravel(), 0), minlength=len(index))
+        self.pairs = _Pairs(start, row, above.ravel()[order])
+        self.first = np.bincount(index.ravel(), above.ravel(), minlength=len(index))
         self.covered, self.gain = np.zeros(len(index), dtype=np.float32), self.first.copy()
 
     def fresh(self) -> GraphCoverage:

@@ -51,14 +51,14 @@ def select(
     (1e-6 + 3e-8 n) are ties and go by id; so do rows that add nothing, such as copies of a pick, which come last.
 
     neighbors: how many neighbours of its own each row counts (itself one of them); 0 for all rows, which is exact. If not
-    given, all up to 60,000 rows and 16 above. epsilon: look only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each
+    given, all up to 60,000 rows and 16 above. Gain is then counted above what a row has without a neighbour picked. epsilon: look only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each
     pick: faster for large budgets, and at least 1 - 1/e - epsilon of the best in expectation; prefixes are then no smaller
     selections. partitions: choose in so many random parts of the pool first and then among what was chosen there, which holds
     one part at a time; at least (1 - 1/e) / 2 of the best in expectation.
 
     Facts: ``certificate`` (value, upper_bound, ratio). On a graph or in parts also ``full_objective``, the mean over 20,000
     drawn rows of the cosine to the nearest pick, and the same ``of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
-    that have a pick among their neighbours, and ``sparse_ratio``, how much of the full objective the graph sees.
+    that have a pick among their neighbours, and ``sparse_ratio``, the objective on the graph beside the full one.
     """
     if neighbors is not None and (neighbors < 0 or neighbors == 1):
         raise MethodError(
@@ -100,12 +100,8 @@ class _How:
         covered = graph.fresh()
         for row in found.index.tolist():
             covered.add(row)
-        seen = covered.covered
-        return found, {
-            "recall": recall,
-            "covered": float((seen > 0).mean()),
-            "graph": float(seen.mean(dtype=np.float64)),
-        }
+        near, seen = float((covered.covered > 0).mean()), covered.base + covered.covered
+        return found, {"recall": recall, "covered": near, "graph": float(seen.mean(dtype=np.float64))}
 
     def greedy(self, make: Any, rows: int, ids: list[str], wanted: Constraints) -> Found:
         samples = None if self.epsilon is None else shuffled(self.seed, "select.facility_location", ids)
