@@ -12,6 +12,7 @@ Nothing heavy is imported until a function needs it.
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,8 @@ def load(work: str | Path, stage: str | None = None, *, removed: bool = False) -
 
     work = Path(work)
     titles = [title for title in runner.titles(work) if title[:2].isdigit()]
+    if not titles:
+        raise TamisError(f"{work} has no finished stage; run its recipe first")
     title = next((t for t in titles if stage in (t, t.partition("-")[2])), None) if stage else titles[-1]
     if title is None:
         raise TamisError(f"{work} has no stage '{stage}'; it has {', '.join(titles)}")
@@ -64,8 +67,27 @@ def load(work: str | Path, stage: str | None = None, *, removed: bool = False) -
 def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:
     """Rows to choose from: a table with a column `id` of distinct texts, n rows, and float32 vectors (n, d) if the
     selector needs them."""
+    import numpy
+    import polars
+
+    from curate.errors import ContractError
     from curate.pool import Pool
 
+    if not isinstance(table, polars.DataFrame) or table.schema.get("id") != polars.String:
+        raise ContractError(
+            "a pool is made of a polars DataFrame with a column `id` of texts; others: polars.from_pandas(…)"
+        )
+    if table["id"].n_unique() != table.height:
+        raise ContractError(
+            f"the column `id` has {table.height - table['id'].n_unique():,} values twice; make them distinct"
+        )
+    if vectors is not None and (
+        not isinstance(vectors, numpy.ndarray) or vectors.shape[:1] != (table.height,) or vectors.ndim != 2
+    ):
+        shape = getattr(vectors, "shape", type(vectors).__name__)
+        raise ContractError(
+            f"the vectors of a pool are a numpy array ({table.height:,} rows, dimensions), and here {shape}"
+        )
     return Pool(table, vectors)
 
 
@@ -90,7 +112,18 @@ def select(
         if word not in words:
             takes = ", ".join(map(str, words.values())) or "no options"
             raise MethodError(f"select {method} has no option '{word}'{methods.nearest(word, words)}; it takes {takes}")
-    return pick(found, pool, budget, options, seed)
+    for word, parameter in words.items():
+        if word not in options and parameter.default is methods.REQUIRED:
+            raise MethodError(f"select {method} needs '{word}' ({parameter.annotation})")
+        fits = (
+            word not in options
+            or options[word] is parameter.default
+            or methods.accepts(parameter.annotation, options[word])
+        )
+        if not fits:
+            raise MethodError(f"select {method}: '{word}' is {options[word]!r}, and should be {parameter.annotation}")
+    whole = budget if isinstance(budget, dict | bool) or not hasattr(budget, "__index__") else operator.index(budget)
+    return pick(found, pool, whole, options, seed)
 
 
 def diversity(pool: Pool, picks: Picks, *, seed: int = 0, subsets: int = 100) -> list[dict[str, Any]]:

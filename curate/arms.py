@@ -57,6 +57,12 @@ def write_subsets(
                 if not path.is_file():
                     rows = pool.take(drawn(pool.ids, number, seed)) if rows is None else rows
                     picks = pick(method, rows, max(budgets), options, draw(seed, "study.arm", str(number)) % 2**31)
+                    if len(budgets) > 1 and not picks.facts.get("nested", True):
+                        raise DataError(
+                            f"study: the arm '{arm}' ({method.name}) chooses other rows for each budget, so the first rows of a "
+                            "large choice are no smaller one; give the study one budget, or the arm options that keep prefixes "
+                            "(centroid: a k; facility_location: neither epsilon nor partitions; no quotas)"
+                        )
                     ids = rows.table[columns.ID].gather(picks.index.tolist())
                     rank = pl.Series(columns.RANK, np.arange(len(picks.index)), dtype=pl.Int32)
                     gain = pl.Series(columns.GAIN, picks.gain, dtype=pl.Float32)

@@ -61,7 +61,7 @@ _COLUMNS = {
     columns.ANSWER: "the place of the right choice, from 0",
     columns.REFERENCES: "all right answers, where there are several",
     columns.SHOTS: "how many solved examples stand before the question",
-    columns.RANK: "the order of picking: the rows with a rank below n are the selection at budget n",
+    columns.RANK: "the order of picking: from 0",
     columns.GAIN: "what the pick added to the selector's own objective",
     "cluster": "the cluster of the record's vector",
     "cluster_distance": "the distance of the record's vector to the centre of its cluster",
@@ -316,6 +316,7 @@ def _facts(
     printed = _printed(recipe)
     templates = _templates(table)
     schema = rows.head(0).to_arrow().schema
+    nested = all(manifest["facts"].get("nested", True) for manifest in manifests if manifest["kind"] == "select")
     return {
         "title": title,
         "config": config,
@@ -331,7 +332,7 @@ def _facts(
         "templates": templates,
         "template_sets": sorted({row[0] for row in templates}),
         "columns": [_column(field) for field in schema],
-        "nested": columns.RANK in rows.columns and rows[columns.RANK].to_list() == list(range(rows.height)),
+        "nested": nested and columns.RANK in rows.columns and rows[columns.RANK].to_list() == list(range(rows.height)),
         "example": json.dumps(_shortened(rows.row(0, named=True)), indent=2, ensure_ascii=False),
         "repeats": columns.REPEAT in rows.columns,
         "recipe": _yaml(_stated(printed)),
@@ -413,7 +414,7 @@ def _selection(manifest: dict[str, Any]) -> dict[str, Any]:
     return {
         "stage": manifest["stage"],
         "rows": manifest["out"],
-        "pool": facts["pool"],
+        "pool": facts.get("pool", manifest["in"]),
         "certificate": facts.get("certificate"),
         "diversity": diversity_report.rows(facts.get("diversity", [])),
     }
@@ -518,7 +519,8 @@ def _citations(templates: list[tuple[str, str, str, int]], manifests: list[dict[
     known = yaml.safe_load((library("templates") / "card" / "citations.yaml").read_text("utf-8"))
     used = [f"{manifest['kind']}/{manifest['method']}" for manifest in manifests]
     used += sorted({f"templates/{name.split('/')[0]}" for name, *_ in templates})
-    return [known[name] for name in dict.fromkeys(used) if name in known]
+    entries = [entry for name in used if name in known for entry in known[name].strip().split("\n\n")]
+    return list(dict.fromkeys(entries))
 
 
 def _picture(table: pl.DataFrame, manifests: list[dict[str, Any]]) -> bytes:

@@ -9,10 +9,11 @@
           must_not_have: {license: [unknown]}
           quality: {score_ifd: 0.3}                     # column: weight between 0 and 1
 
-A quota is exact: the named groups get their rows, all others share what remains of the budget. A cap does not touch rows
-without a value (null, or cluster -1, which is noise). With quality, a greedy selector adds at each step the row with the
-largest (1 - weight) times gain, as a share of the largest first gain, plus weight times score, scaled to lie between 0 and 1
-over the pool; so both terms stand on one scale. A selector that goes by a ranking takes the rows of its ranking that the
+A quota is exact: the named groups get their rows, all others share what remains of the budget; with `proportional` and `equal`
+rows without a value (null, or cluster -1, which is noise) are a group too. A cap does not touch them. Choices are greedy: where
+limits on two columns cross, a choice that obeys may exist though the greedy one does not find it. With quality, a greedy
+selector adds at each step the row with the largest (1 - weight) times gain, as a share of the largest first gain or of the most
+that a gain can be, plus weight times score, scaled to lie between 0 and 1 over the pool; so both terms stand on one scale. A selector that goes by a ranking takes the rows of its ranking that the
 constraints still let in; that is the greedy choice of its own objective.
 
 Reference: greedy under a partition of the rows reaches at least half of the best value (Fisher, Nemhauser and Wolsey 1978);
@@ -215,7 +216,7 @@ def common(
 
 def _check_shares(column: str, share: dict[Any, Any]) -> None:
     numbers = [value for value in share.values() if isinstance(value, int | float) and not isinstance(value, bool)]
-    if len(numbers) < len(share) or any(value < 0 for value in numbers):
+    if len(numbers) < len(share) or not all(0 <= value < np.inf for value in numbers):
         raise MethodError(f"select: a quota of {column} is no number of 0 or more; the quotas are {share}")
     if any(isinstance(value, float) for value in numbers) and (max(numbers) > 1 or sum(numbers) > 1 + 1e-9):
         raise MethodError(
@@ -228,7 +229,9 @@ def budget_problem(budget: Any) -> str | None:
     """What is wrong with a budget as a recipe writes it, or None."""
     if isinstance(budget, dict):
         wrong = [key for key in budget if key not in ("tokens", "tokenizer")]
-        if wrong or not isinstance(budget.get("tokens"), int) or budget["tokens"] < 0:
+        tokens, tokenizer = budget.get("tokens"), budget.get("tokenizer", "words")
+        whole = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
+        if wrong or not whole or not isinstance(tokenizer, str):
             return f"a budget of tokens is written {{tokens: 200000, tokenizer: words}}, and here it is {budget}"
         return None
     if not isinstance(budget, int) or isinstance(budget, bool) or budget < 0:
@@ -310,9 +313,13 @@ def _named(method: str, pool: Pool, named: list[str] | dict[str, Any] | None, op
         return np.zeros(len(pool), bool)
     if isinstance(named, dict):
         mask = np.ones(len(pool), bool)
-        for column, values in named.items():
-            wanted = [str(value) for value in (values if isinstance(values, list) else [values])]
-            mask &= pool.need(column, f"select {method}").cast(pl.String).is_in(wanted).fill_null(False).to_numpy()
+        for column, value in named.items():
+            values, labels = value if isinstance(value, list) else [value], pool.labels(column, f"select {method}")
+            wanted = [str(one).lower() if isinstance(one, bool) else str(one) for one in values if one is not None]
+            found = labels.is_in(wanted).fill_null(False) | (labels.is_null() if None in values else False)
+            mask &= found.to_numpy()
+        if option == "must_have" and not mask.any():
+            raise DataError(f"select {method}: must_have names {named}, and no row of this pool is so; mend the values")
         return mask
     wanted = pl.Series([str(value) for value in named])
     ids = pool.table[columns.ID]
@@ -327,11 +334,11 @@ def _named(method: str, pool: Pool, named: list[str] | dict[str, Any] | None, op
 
 def _codes(method: str, pool: Pool, column: str) -> tuple[np.ndarray, list[str]]:
     """(int32 (n,) with -1 where there is no value or noise, the values in order)."""
-    values = pool.need(column, f"select {method}")
+    text, values = pool.labels(column, f"select {method}"), pool.table[column]
     none = values.is_null().to_numpy()
     if values.dtype.is_integer():
         none = none | (values.fill_null(0) < 0).to_numpy()
-    names, code = np.unique(values.cast(pl.String).fill_null("").to_numpy().astype(str), return_inverse=True)
+    names, code = np.unique(text.fill_null("").to_numpy().astype(str), return_inverse=True)
     used = np.unique(code[~none])
     renumbered = np.full(len(names), -1, np.int32)
     renumbered[used] = np.arange(len(used), dtype=np.int32)
@@ -351,10 +358,10 @@ def _quota(method: str, pool: Pool, column: str, share: Any, budget: int, opened
             f"select {method}: quotas of {column} in shares need a budget in rows; with a budget of tokens give rows, "
             "which are then upper limits"
         )
-    if isinstance(share, str):
-        wanted = dict(
-            zip(names, _rounded(sizes, budget) if share == "proportional" else _even(sizes, budget), strict=True)
-        )
+    if isinstance(share, str):  # rows without a value are one group more, whose quota is what the others leave
+        sizes = np.append(sizes, int((opened & (code < 0)).sum()))
+        rows = _rounded(sizes, budget) if share == "proportional" else _even(sizes, budget)
+        wanted = dict(zip(names, rows[:-1].tolist(), strict=True))
     else:
         unknown = [str(name) for name in share if str(name) not in names]
         if unknown:
@@ -444,27 +451,36 @@ def numbers(method: str, pool: Pool, column: str) -> np.ndarray:
     return found.to_numpy()
 
 
-def check(method: str, constraints: Constraints, index: np.ndarray) -> None:
-    """Whether picks obey. DataError says which constraint could not be met together with the others."""
-    if constraints.cost is None and len(index) == constraints.budget:
-        return
+def check(method: str, constraints: Constraints, index: np.ndarray, where: object) -> None:
+    """Holds picks to what was asked. where: of the method's source, for what can only be its own fault. DataError says which
+    constraint could not be met together with the others."""
+    distinct, fault = np.unique(index), f"this is a defect of {where}"
+    if len(distinct) < len(index) or (len(distinct) and (distinct[0] < 0 or distinct[-1] >= len(constraints.open))):
+        raise DataError(f"select {method} gave a row twice, or one that is not in the pool; {fault}")
+    if not constraints.open[index].all() or not np.isin(constraints.must, index).all():
+        raise DataError(f"select {method} gave a row of must_not_have, or left out one of must_have; {fault}")
+    if len(index) > constraints.budget:
+        raise DataError(f"select {method} gave {len(index):,} rows for a budget of {constraints.budget:,}; {fault}")
+    if constraints.cost is not None and constraints.cost[index].sum() > constraints.tokens:
+        raise DataError(f"select {method} gave more tokens than the {constraints.tokens:,} asked; {fault}")
     for group in constraints.groups:
-        if group.exact:
-            got = np.bincount(group.code[index], minlength=len(group.limit))
-            short = np.flatnonzero(got < group.limit)
-            if len(short):
-                said = ", ".join(
-                    f"{group.column} {group.names[i]}: {got[i]:,} of {group.limit[i]:,}" for i in short[:5]
-                )
-                raise DataError(
-                    f"select {method}: the constraints cannot be met together; the quotas that fell short are {said}; lower "
-                    "them, raise at_most, or filter less"
-                )
-    if constraints.cost is None:
-        said = " and ".join(f"at_most of {group.column}" for group in constraints.groups)
+        got = np.bincount(group.code[index][group.code[index] >= 0], minlength=len(group.limit))
+        if (got > group.limit).any():
+            raise DataError(f"select {method} gave more rows of one {group.column} than are let in; {fault}")
+        short = np.flatnonzero(got < group.limit)
+        if group.exact and len(short):
+            said = ", ".join(f"{group.column} {group.names[i]}: {got[i]:,} of {group.limit[i]:,}" for i in short[:5])
+            raise DataError(
+                f"select {method}: the greedy choice could not meet all constraints together; the quotas that fell short are "
+                f"{said}; lower them, raise at_most, or filter less"
+            )
+    if constraints.cost is None and len(index) < constraints.budget:
+        limits = " and ".join(f"at_most of {group.column}" for group in constraints.groups if not group.exact)
+        if not limits:
+            raise DataError(f"select {method} gave {len(index):,} rows for a budget of {constraints.budget:,}; {fault}")
         raise DataError(
-            f"select {method}: {said} let in {len(index):,} rows together, fewer than the budget of {constraints.budget:,}; "
-            "raise them, or lower the budget"
+            f"select {method}: under {limits} the greedy choice came to {len(index):,} rows, fewer than the budget of "
+            f"{constraints.budget:,}; raise them, or lower the budget"
         )
 
 

@@ -52,6 +52,16 @@ class Pool:
             )
         return self.table[column]
 
+    def labels(self, column: str, method: str) -> pl.Series:
+        """A column as text, by which rows can be grouped: null where there is no value. Columns of lists are refused."""
+        values = self.need(column, method)
+        if values.dtype.is_nested():
+            raise ContractError(
+                f"{method} groups rows by the values of `{column}`, and that column holds {values.dtype}; name one that holds "
+                "text or numbers"
+            )
+        return values.cast(pl.String)
+
     def take(self, index: np.ndarray) -> Pool:
         """The rows at ``index`` (int64), in that order."""
         return Pool(self.table[index.tolist()], None if self.vectors is None else self.vectors[index])
@@ -60,7 +70,7 @@ class Pool:
 @dataclass(frozen=True)
 class Picks:
     """What a selector chose. index: int64 (k,) into the pool, in the order of picking, so every prefix is the smaller
-    subset. gain: float32 (k,), what each pick added to the method's own objective (nan where it has none). facts: what else
+    subset, unless the facts say ``nested: False``. gain: float32 (k,), what each pick added to the method's own objective (nan where it has none). facts: what else
     there is to say of the choice, for the manifest: a certificate, a radius, how many rows are covered."""
 
     index: np.ndarray

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from curate import methods, strict_yaml
+from curate import columns, methods, strict_yaml
 from curate.errors import MethodError, RecipeError, RequestError
 from curate.methods import REQUIRED, Method, Parameter, accepts, nearest
 
@@ -343,8 +343,19 @@ class _Check:
             name = str(entry.get("as") or kind)
             if entry.get("as") and any(step.name == name for step in found):
                 self.say(f"two steps are called '{name}'", *at, "as")
+            if kind == "cluster":
+                self.cluster_name(name, found, at)
             found.append(Step(name, method, options, text, self.where(entry.get("where"), kind, sources, at)))
         return found
+
+    def cluster_name(self, name: str, steps: list[Step], at: tuple[Any, ...]) -> None:
+        """A cluster step adds a column of its name; it may not take the place of another one."""
+        taken = {value for key, value in vars(columns).items() if key.isupper() and isinstance(value, str)}
+        if name in taken or any(step.kind == "cluster" and step.name == name for step in steps):
+            self.say(
+                f"the clusters would be written to the column '{name}', which there is; give the step another `as:`",
+                *at,
+            )
 
     def where(self, where: Any, kind: str, sources: set[str], at: tuple[Any, ...]) -> dict[str, list[str]]:
         if where is None:

@@ -16,7 +16,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate import cluster_names, columns, constraints, diversity_report, methods, store, table, task_clusters
+from curate import (
+    cluster_names,
+    columns,
+    constraints,
+    diversity_report,
+    methods,
+    store,
+    table,
+    task_clusters,
+    token_counts,
+)
 from curate.draws import draw
 from curate.errors import DataError, MethodError
 from curate.files import read_json, write_json
@@ -74,6 +84,9 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
         compute = _step(step)
         code = [step.method.path, *([_HERE / "store.py"] if step.kind == "embed" else [])]
         files = _files_read(step, recipe)
+        budget = step.options.get("budget")
+        if isinstance(budget, dict):
+            files["tokenizer"] = token_counts.fingerprint(budget.get("tokenizer", "words"), recipe.base)
         add(step.name, step.kind, step.method.name, options, compute, code, where=step.where, **files)
     first_select = next((stage for stage in stages if stage.kind == "select"), None)
     if recipe.mix:
@@ -466,10 +479,11 @@ def _cluster(job: Job, step: Step) -> dict[str, Any]:
         start += part.height
     sizes = np.bincount(found.label[found.label >= 0])
     embedded = job.before(job.stage, "embed")
-    read = str(embedded.options.get("text") or "record") if embedded else "record"
+    text = str(embedded.options.get("text")) if embedded else "record"
+    text = text if text in methods.TEXTS else "record"
     texts = pl.concat(
         [
-            table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), read)
+            table.text_of(pl.read_parquet(p, columns=[columns.PROMPT, columns.RESPONSE]), text)
             for p in table.shards(job.parent / "kept")
         ]
     )
@@ -493,10 +507,9 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     for line in _said(picks.facts):
         say(f"  {step.name}: {line}")
     index = touched[picks.index]
-    rank = np.full(whole.height, -1, np.int64)
-    rank[index] = np.arange(len(index))
-    gain = np.full(whole.height, np.nan, np.float32)
-    gain[index] = picks.gain
+    rank, gain = _earlier(whole, columns.RANK, -1), _earlier(whole, columns.GAIN, np.nan)
+    rank[touched], gain[touched] = -1, np.nan
+    rank[index], gain[index] = np.arange(len(index)), picks.gain
     left = np.zeros(whole.height, bool)
     left[touched] = True
     left[index] = False
@@ -525,6 +538,13 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     return facts
 
 
+def _earlier(table: pl.DataFrame, column: str, none: float) -> np.ndarray:
+    """What an earlier selection gave the rows that this one lets pass: float64 (n,)."""
+    if column not in table.columns:
+        return np.full(table.height, none, np.float64)
+    return table[column].cast(pl.Float64).fill_null(none).to_numpy().copy()
+
+
 def pick(
     method: Method,
     pool: Pool,
@@ -547,14 +567,9 @@ def pick(
     wanted = constraints.build(method.name, pool, budget, **asked, base=base)
     call = method.call_options(own, seed=seed, base=base, constraints=wanted)
     picks = method.function()(pool, wanted.budget, **call)
-    constraints.check(method.name, wanted, picks.index)
-    fits = wanted.cost is None or wanted.cost[picks.index].sum() <= wanted.tokens
-    many = len(picks.index) == wanted.budget or wanted.cost is not None
-    if not (fits and many) or len(np.unique(picks.index)) != len(picks.index):
-        raise DataError(
-            f"select {method.name} gave {len(np.unique(picks.index)):,} rows for a budget of {budget:,}; this is a defect of "
-            f"{method.path}"
-        )
+    constraints.check(method.name, wanted, picks.index, method.path)
+    if wanted.cost is not None or any(group.exact for group in wanted.groups):
+        picks.facts["nested"] = False  # a smaller budget has other quotas, and room for other rows
     if wanted.cost is not None:
         picks.facts["tokens"] = int(wanted.cost[picks.index].sum())
     return picks
@@ -563,17 +578,16 @@ def pick(
 def _said(facts: dict[str, Any]) -> list[str]:
     """What a selection has to say of itself, in lines for the person who waits."""
     lines = []
-    if "certificate" in facts:
-        mine = facts["certificate"]
-        lines.append(
-            f"f(A) = {mine['value']:,.3f}; no choice can have more than {mine['upper_bound']:,.3f}, so this has at least "
-            f"{mine['ratio']:.1%} of the best"
-        )
-    for name, value in facts.items():
-        if isinstance(value, int | float):
+    for name, of in (("certificate", "the best"), ("graph_certificate", "the best on the graph")):
+        if name in facts:
+            mine = facts[name]
             lines.append(
-                f"{name.replace('_', ' ')}: {value:,.4g}" if isinstance(value, float) else f"{name}: {value:,}"
+                f"f(A) = {mine['value']:,.3f}; no choice under the same limits has more than {mine['upper_bound']:,.3f}, so this "
+                f"has at least {mine['ratio']:.1%} of {of}"
             )
+    for name, value in facts.items():
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            lines.append(f"{name.replace('_', ' ')}: {f'{value:,.4g}' if isinstance(value, float) else f'{value:,}'}")
     return lines
 
 

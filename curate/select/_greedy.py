@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -70,6 +70,11 @@ def greedy(
     monotone and submodular, so that the bound holds; with a budget of tokens two runs are then made, by gain and by gain a
     token, and the better is given.
     """
+    if constraints.quality is None:
+        scale = 1.0
+    elif scale is None:  # of one more run, by gain alone
+        first = replace(constraints, budget=1, must=constraints.must[:0], cost=None, quality=None)
+        scale = max(_Run(make(), first, label, tie, 1.0, None, epsilon, False).gains, default=1.0) or 1.0
     runs = [
         _Run(make(), constraints, label, tie, scale, samples, epsilon, by_token)
         for by_token in ((False, True) if constraints.cost is not None and certify else (False,))
@@ -88,7 +93,7 @@ class _Run:
         constraints: Constraints,
         label: str,
         tie: float,
-        scale: float | None,
+        scale: float,
         samples: np.ndarray | None,
         epsilon: float,
         by_token: bool,
@@ -100,16 +105,18 @@ class _Run:
         self.gains: list[float] = []
         self.front, self.ceiling = np.empty(0, np.int64), np.inf
         self.flat = False  # once no row adds anything, none ever will: the rest goes by index
-        self.scale = 1.0
-        if constraints.quality is not None:
-            self.scale = scale or self._largest()
+        self.scale = scale
+        self._widest = tie / scale / (1.0 if self.cost is None else float(self.cost.min(initial=np.inf)))
+        expected = constraints.budget  # picks
+        if constraints.cost is not None and constraints.open.any():
+            expected = int(constraints.tokens / constraints.cost[constraints.open].mean())
         with bar(constraints.budget if constraints.cost is None else None, label) as advance:
             for row in constraints.must.tolist():
                 self._take(row, np.array([row]))
             step = 0
             while self.remaining.rows and self.remaining.open.any():
                 if samples is not None:
-                    row = self._of_sample(_sample(samples, constraints.budget, epsilon, step, self.remaining.open))
+                    row = self._of_sample(_sample(samples, expected, epsilon, step, self.remaining.open))
                 else:
                     row = self._of_all() if objective.exact else self._lazily()
                 self._take(row, None)
@@ -130,25 +137,16 @@ class _Run:
         score = self.constraints.combined(self.objective.gain[rows], self.scale, rows)
         return score if self.cost is None else score / self.cost[rows]
 
-    def _largest(self) -> float:
-        """The largest first gain of any row."""
-        opened = np.flatnonzero(self.remaining.open)
-        if not len(opened):
-            return 1.0
-        if not self.objective.exact:
-            self._fresh(opened)
-        return max(float(self.objective.gain[opened].max()), 1e-12)
-
     def _of_all(self) -> int:
         score = np.where(self.remaining.open, self._score(slice(None)), -np.inf)
-        return int(np.argmax(score >= score.max() - self._tie()))
+        return int(np.argmax(score >= score.max() - self._tie(slice(None))))
 
     def _of_sample(self, rows: np.ndarray) -> int:
         rows = np.sort(rows)
         if not self.objective.exact:
             self._fresh(rows)
         score = self._score(rows)
-        return int(rows[np.argmax(score >= score.max() - self._tie())])
+        return int(rows[np.argmax(score >= score.max() - self._tie(rows))])
 
     def _lazily(self) -> int:
         """The row that ``_of_all`` would give if all gains were up to date."""
@@ -156,11 +154,11 @@ class _Run:
             return int(np.argmax(self.remaining.open))
         rows = self.front[self.remaining.open[self.front]]
         best = self._fresh(rows)
-        if not best - self._tie() > self.ceiling:
+        if not best - self._widest > self.ceiling:
             rows, best = self._refill()
             self.flat = self.constraints.quality is None and self.cost is None and best <= self.tie
         score = self._score(rows)
-        return int(rows[score >= best - self._tie()].min())
+        return int(rows[score >= best - self._tie(rows)].min())
 
     def _refill(self) -> tuple[np.ndarray, float]:
         """A new front, and the rows among which the pick is, with the best score of any row."""
@@ -172,10 +170,10 @@ class _Run:
         split = np.argpartition(-score, _FRONT)
         self.front, self.ceiling = opened[split[:_FRONT]], float(score[split[_FRONT]])
         best = self._fresh(self.front)
-        if best - self._tie() > self.ceiling:
+        if best - self._widest > self.ceiling:
             return self.front, best
         rest = opened[split[_FRONT:]]
-        rest = rest[self._score(rest) >= best - self._tie()]
+        rest = rest[self._score(rest) >= best - self._tie(rest)]
         best = max(best, self._fresh(rest, best))
         return np.concatenate([self.front, rest]), best
 
@@ -186,7 +184,7 @@ class _Run:
         start, size = 0, _BLOCK
         while start < len(order):
             block = order[start : start + size]
-            block = block[self._score(block) >= best - self._tie()]
+            block = block[self._score(block) >= best - self._tie(block)]
             if not len(block):
                 break
             self.objective.refresh(block, order[start:])
@@ -194,8 +192,10 @@ class _Run:
             start, size = start + size, min(2 * size, _LARGEST_BLOCK)
         return best
 
-    def _tie(self) -> float:
-        return self.tie / self.scale if self.constraints.quality is not None else self.tie
+    def _tie(self, rows: np.ndarray | slice) -> float | np.ndarray:
+        """Scores closer than this are rounding."""
+        tie = self.tie / self.scale
+        return tie if self.cost is None else tie / self.cost[rows]
 
     def certificate(self) -> dict[str, float]:
         """value: the objective of the picks. upper_bound: no choice that obeys the constraints has more: the value, and what
@@ -235,9 +235,9 @@ def _most(constraints: Constraints, rows: np.ndarray, more: np.ndarray) -> float
     return min(bounds)
 
 
-def _sample(samples: np.ndarray, budget: int, epsilon: float, step: int, opened: np.ndarray) -> np.ndarray:
+def _sample(samples: np.ndarray, expected: int, epsilon: float, step: int, opened: np.ndarray) -> np.ndarray:
     """The next rows of a random order that may still be picked; the order is gone through again and again."""
-    size = max(1, math.ceil(len(samples) / max(budget, 1) * math.log(1 / epsilon)))
+    size = max(1, math.ceil(len(samples) / max(expected, 1) * math.log(1 / epsilon)))
     start = step * size
     while True:
         rows = samples[np.arange(start, start + min(size, len(samples))) % len(samples)]

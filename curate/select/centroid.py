@@ -16,6 +16,7 @@ decompositions for large sparse text data using clustering".
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,7 @@ def select(
     if not wanted.budget or not len(rows):
         return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     fit = wanted.budget if wanted.cost is None else int(wanted.tokens / wanted.cost[rows].mean())
-    k = min(max(k or fit, 1), len(rows))
+    own, k = k is None, min(max(k or fit, 1), len(rows))
     found = clusters(vectors if len(rows) == len(vectors) else vectors[rows], k, seed)
     label, distance = np.full(len(pool), -1), np.zeros(len(pool), dtype=np.float32)
     label[rows], distance[rows] = found.label, found.distance
@@ -57,7 +58,9 @@ def select(
     picks = _in_turn(nearest, label, wanted)
     each = np.bincount(label[picks] + 1, minlength=2)
     over = np.maximum(each[1:] - math.ceil(len(picks) / k), 0)
-    facts = {"clusters": int(found.label.max()) + 1, "refilled": int(over.sum() + each[0])}
+    facts: dict[str, Any] = {"clusters": int(found.label.max()) + 1, "refilled": int(over.sum() + each[0])}
+    if own:
+        facts["nested"] = False
     return Picks(order[picks], distance[picks], facts)
 
 

@@ -12,7 +12,8 @@ Objective: the sum over all rows v of max(0, max over picks a of cos(v, a)). Gre
 possible value (Nemhauser, Wolsey and Fisher 1978), which the certificate of a run mostly shows to be far more; lazy evaluation
 (Minoux 1978) gives the same picks sooner. On a graph, a row counts only its own nearest neighbours: Lindgren, Wu and Dimakis
 2016, "Leveraging Sparsity for Efficient Submodular Data Summarization". On samples: Mirzasoleiman et al. 2015, arXiv 1409.7938.
-In parts: RandGreeDi, Barbosa et al. 2015, arXiv 1502.02606.
+In parts: RandGreeDi, Barbosa et al. 2015, arXiv 1502.02606; its bound is for parts that see the whole pool, and here each sees
+its own rows, so that it holds one part at a time.
 """
 
 from __future__ import annotations
@@ -53,11 +54,13 @@ def select(
     neighbors: how many neighbours of its own each row counts (itself one of them); 0 for all rows, which is exact. If not
     given, all up to 60,000 rows and 16 above. Gain is then counted above what a row has without a neighbour picked. epsilon: look only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each
     pick: faster for large budgets, and at least 1 - 1/e - epsilon of the best in expectation; prefixes are then no smaller
-    selections. partitions: choose in so many random parts of the pool first and then among what was chosen there, which holds
-    one part at a time; at least (1 - 1/e) / 2 of the best in expectation.
+    selections. partitions: choose in so many random parts of the pool first and then among what was chosen there.
 
-    Facts: ``certificate`` (value, upper_bound, ratio). On a graph or in parts also ``full_objective``, the mean over 20,000
-    drawn rows of the cosine to the nearest pick, and the same ``of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
+    Prefixes are smaller selections but with epsilon or partitions (``nested`` is then False).
+
+    Facts: ``certificate`` (value, upper_bound, ratio), but in parts; on a graph it is called ``graph_certificate``, since it speaks
+    of the graph's objective. On a graph or in parts ``full_objective``, the mean over 20,000 drawn rows of the cosine to the
+    nearest pick, and the same ``of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
     that have a pick among their neighbours, and ``sparse_ratio``, the objective on the graph beside the full one.
     """
     if neighbors is not None and (neighbors < 0 or neighbors == 1):
@@ -78,9 +81,12 @@ def select(
         found, facts = how.in_parts(vectors, ids, wanted, partitions), {}
     if facts or partitions > 1:
         facts |= _full(vectors, ids, found.index, seed)
+    certificate = found.facts
     if "graph" in facts:
         facts["sparse_ratio"] = facts.pop("graph") / max(facts["full_objective"], 1e-12)
-    return Picks(order[found.index], found.gain, {**found.facts, **facts})
+        certificate = {f"graph_{name}": value for name, value in found.facts.items()}
+    nested = {} if epsilon is None and partitions == 1 else {"nested": False}
+    return Picks(order[found.index], found.gain, {**certificate, **facts, **nested})
 
 
 class _How:
@@ -153,6 +159,8 @@ def _drawn(ids: list[str], rows: int, seed: int) -> np.ndarray:
 
 def _mean(vectors: np.ndarray, rows: np.ndarray, picks: np.ndarray) -> float:
     """The mean over ``rows`` of max(0, cosine to the nearest of ``picks``)."""
+    if not len(picks) or not len(rows):
+        return 0.0
     chosen, block = vectors[picks], max(1, 2**26 // max(len(picks), 1))
     parts = [(vectors[rows[at : at + block]] @ chosen.T).max(axis=1) for at in range(0, len(rows), block)]
     return float(np.maximum(np.concatenate(parts), 0).mean(dtype=np.float64))

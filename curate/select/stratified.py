@@ -14,7 +14,6 @@ then the smaller subset is no prefix of the larger one.
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from curate.constraints import Constraints
 from curate.draws import shuffled
@@ -29,7 +28,7 @@ def select(
     by: the column that names the groups (``source``, ``task``, ``task_cluster``, ``cluster`` …); rows without a value are a
     group of their own.
     """
-    name = pool.need(by, "stratified").cast(pl.String).fill_null("\0none").to_numpy()
+    name = pool.labels(by, "stratified").fill_null("\0none").to_numpy()
     names, group = np.unique(name.astype(str), return_inverse=True)
     shuffle = shuffled(seed, "select.stratified", pool.ids)
     by_group = shuffle[np.argsort(group[shuffle], kind="stable")]

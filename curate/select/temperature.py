@@ -15,7 +15,6 @@ group loses a row when the budget grows: Balinski and Young 1982, "Fair Represen
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from curate.constraints import Constraints
 from curate.draws import shuffled
@@ -46,7 +45,7 @@ def select(
         )
     if cap is not None and cap < 1:
         raise MethodError(f"select temperature: cap is {cap}; it is a number of rows, 1 or more, or null for none")
-    name = pool.need(by, "temperature").cast(pl.String).fill_null("\0none").to_numpy()
+    name = pool.labels(by, "temperature").fill_null("\0none").to_numpy()
     names, group = np.unique(name.astype(str), return_inverse=True)
     size = np.bincount(group, minlength=len(names))
     weight = np.minimum(size, cap or len(pool))

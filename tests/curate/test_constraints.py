@@ -168,7 +168,7 @@ def test_what_cannot_be_obeyed_is_one_sentence(options, said):
 
 def test_constraints_that_exclude_each_other_name_the_quota_that_fell_short():
     pool = pool_of()
-    with pytest.raises(DataError, match=r"cannot be met together; the quotas that fell short are source lima: 8 of 9"):
+    with pytest.raises(DataError, match=r"could not meet all constraints together; the quotas that fell short are source lima: 8 of 9"):
         choose(pool, "facility_location", 20, quotas={"source": {"lima": 9}}, at_most={"origin": 8})
 
 
@@ -426,7 +426,7 @@ def test_the_facts_of_a_sparse_choice_are_true():
     seen = np.maximum(np.where(near[:, picks.index], cosine[:, picks.index], 0).max(axis=1), base)
     assert facts["covered"] == pytest.approx(near[:, picks.index].any(axis=1).mean()) and facts["recall"] == 1
     assert facts["sparse_ratio"] == pytest.approx(seen.mean() / facts["full_objective"], abs=1e-5)
-    assert facts["certificate"]["value"] == pytest.approx((seen - base).sum(), abs=1e-2)
+    assert facts["graph_certificate"]["value"] == pytest.approx((seen - base).sum(), abs=1e-2)
 
 
 def test_samples_and_parts_come_near_the_exact_choice_and_are_exact_in_budget():
@@ -479,3 +479,128 @@ def test_facility_location_makes_the_picks_of_submodlib():
             break
         assert row == other
         covered = np.maximum(covered, kernel[:, row])
+
+
+# what a review found
+
+
+def test_limits_on_two_columns_that_cross_are_said_to_have_beaten_the_greedy_choice():
+    table = pl.DataFrame({"id": ["1", "2", "3"], "source": ["a", "a", "b"], "task": ["x", "y", "x"]})
+    pool = Pool(table, np.array([[0.8, 0.6], [0.6, 0.8], [1, 0]], np.float32))
+    with pytest.raises(DataError, match="under at_most of source and at_most of task the greedy choice came to 1 rows"):
+        choose(pool, "facility_location", 2, at_most={"source": 1, "task": 1})
+
+
+def test_rows_without_a_value_are_a_group_of_shared_quotas():
+    table = pl.DataFrame({"id": [f"{i:02d}" for i in range(60)], "topic": ["a"] * 30 + ["b"] * 10 + [None] * 20})
+    for share, wanted in (("proportional", [23, 7, 15]), ("equal", [18, 10, 17])):
+        picks = choose(Pool(table), "random", 45, quotas={"topic": share})
+        got = dict(table["topic"].fill_null("none")[picks.index.tolist()].value_counts().iter_rows())
+        assert [got["a"], got["b"], got["none"]] == wanted, share
+
+
+@pytest.mark.parametrize(
+    ("said", "index"),
+    [
+        ("gave a row twice", [1, 1, 2]),
+        ("gave a row twice, or one that is not in the pool", [1, 2, 99]),
+        ("gave a row of must_not_have", [2, 3, 5]),
+        ("left out one of must_have", [1, 2, 4]),
+        ("gave more rows of one source than are let in", [3, 0, 6]),
+        ("gave 2 rows for a budget of 3", [3, 1]),
+        ("gave 4 rows for a budget of 3", [3, 1, 2, 4]),
+    ],
+)
+def test_a_selector_that_does_not_obey_is_named(said, index):
+    wanted = constraints.build("mine", pool_of(), 3, must_have=["r003"], must_not_have=["r005"], at_most={"source": 2})
+    if "2 rows" in said:
+        wanted = constraints.build("mine", pool_of(), 3)
+    with pytest.raises(DataError, match=f"{said}.*this is a defect of mine.py"):
+        constraints.check("mine", wanted, np.array(index), "mine.py")
+
+
+def test_whether_prefixes_are_smaller_selections_stands_in_the_facts():
+    pool = pool_of()
+    for method, budget, options, nested in (
+        ("facility_location", 9, {}, True),
+        ("facility_location", 9, {"epsilon": 0.5}, False),
+        ("facility_location", 9, {"partitions": 2}, False),
+        ("facility_location", 9, {"quotas": {"source": "equal"}}, False),
+        ("facility_location", {"tokens": 30}, {}, False),
+        ("centroid", 9, {}, False),
+        ("centroid", 9, {"k": 4}, True),
+    ):
+        facts = choose(pool, method, budget, **options).facts
+        assert facts.get("nested", True) is nested, (method, options)
+
+
+def test_under_equal_costs_the_choice_by_token_is_the_choice_by_gain():
+    pool = clustered(300)
+    plain = facility_location.select(pool, 20).index.tolist()
+    order = np.argsort(pool.ids, kind="stable")
+    for cost in (1.0, 4_000.0, 200_000.0):
+        wanted = Constraints(300, np.ones(300, bool), np.empty(0, int), cost=np.full(300, cost), tokens=int(20 * cost))
+        runs = [
+            _greedy._Run(_coverage_of(pool), wanted.ordered(order), "", 1e-5, 1.0, None, 0.1, by_token).picks
+            for by_token in (False, True)
+        ]
+        assert runs[0] == runs[1] == plain, cost
+
+
+def _coverage_of(pool: Pool):
+    from curate.select._coverage import Coverage
+    from curate.vectors import unit_by_id
+
+    return Coverage(unit_by_id(pool, "test")[1])
+
+
+def test_quality_stands_on_one_scale_with_and_without_a_matrix_of_all_pairs(monkeypatch):
+    from curate.select import _coverage
+
+    pool = pool_of(120)
+    expected = choose(pool, "facility_location", 12, quality={"score": 0.4}).index.tolist()
+    monkeypatch.setattr(_coverage, "_KEPT_BYTES", 8 * 1000)
+    assert choose(pool, "facility_location", 12, quality={"score": 0.4}).index.tolist() == expected
+
+
+def test_more_parts_than_rows_and_empty_parts_are_fine():
+    for n, budget, parts in ((3, 2, 3), (40, 5, 20), (10, 0, 2), (5, 5, 9)):
+        assert len(set(facility_location.select(pool_of(n), budget, partitions=parts).index.tolist())) == budget
+
+
+def test_values_that_are_missing_null_or_true():
+    pool = pool_of()
+    some = pl.when(pl.col("source") != "lima").then("source").alias("origin")
+    table = pool.table.with_columns(some, (pl.col("task") == "t1").alias("first"))
+    with pytest.raises(DataError, match=r"must_have names \{'source': 'limo'\}, and no row of this pool is so"):
+        choose(pool, "random", 30, must_have={"source": "limo"})
+    picks = choose(Pool(table), "random", 40, must_not_have={"origin": None})
+    assert "lima" not in table["source"][picks.index.tolist()]
+    picks = choose(Pool(table), "random", 20, must_have={"first": True})
+    assert table["first"][picks.index.tolist()].sum() == 15
+    lists = pool.table.with_columns(pl.concat_list("source").alias("source"))
+    for options in ({"quotas": {"source": "equal"}}, {"must_have": {"source": "lima"}}):
+        with pytest.raises(ContractError, match=r"groups rows by the values of `source`, and that column holds List"):
+            choose(Pool(lists), "random", 5, **options)
+
+
+def test_what_python_users_get_wrong_is_one_sentence():
+    pool = pool_of()
+    for said, options in (
+        ("needs 'score' (str)", {"method": "car"}),
+        ("'quotas' is 'source', and should be", {"method": "random", "quotas": "source"}),
+        ("'at_most' is {'source': '2'}", {"method": "random", "at_most": {"source": "2"}}),
+        ("'outliers' is 'x', and should be float", {"method": "k_center", "outliers": "x"}),
+        ("no option 'quota'. Did you mean 'quotas'?", {"method": "random", "quota": 3}),
+    ):
+        with pytest.raises(MethodError, match=re.escape(said)):
+            tamis.select(pool, options.pop("method"), budget=3, **options)
+    assert len(tamis.select(pool, "random", budget=np.int64(3)).index) == 3
+    for said, arguments in (
+        ("a column `id` of texts", (pool.table.drop("id"),)),
+        ("has 1 values twice", (pl.DataFrame({"id": ["a", "a"]}),)),
+        ("a numpy array (60 rows, dimensions), and here (3, 2)", (pool.table, np.zeros((3, 2)))),
+    ):
+        with pytest.raises(ContractError, match=re.escape(said)):
+            tamis.pool(*arguments)
+    assert len(tamis.pool(pool.table, pool.vectors)) == 60

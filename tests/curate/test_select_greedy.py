@@ -141,7 +141,7 @@ def test_quotas_caps_and_rows_that_must_be_in_are_obeyed(name):
         must_not_have=["id0000"],
     )
     picks = EVERY[name](pool, 20, constraints=wanted)
-    constraints.check(name, wanted, picks.index)
+    constraints.check(name, wanted, picks.index, "its file")
     chosen = pool.table[picks.index.tolist()]
     assert len(chosen) == chosen["id"].n_unique() == 20
     assert (chosen["source"] == "a").sum() == 9 and (chosen["source"] == "b").sum() == 3

@@ -57,7 +57,7 @@ def under(method, pool: Pool, budget: int | dict, **wanted) -> Picks:
     """A selection under constraints, as a recipe makes it."""
     bound = constraints.build("test", pool, budget, **wanted)
     picks = select(method, pool, bound.budget, seed=1, constraints=bound)
-    constraints.check("test", bound, picks.index)
+    constraints.check("test", bound, picks.index, "its file")
     return picks
 
 
@@ -117,7 +117,7 @@ def test_a_pool_of_one_row_gives_that_row(method):
 
 @every
 def test_facts_are_plain_numbers(method):
-    assert all(type(value) in (int, float) for value in select(method, random_pool(), 9).facts.values())
+    assert all(type(value) in (int, float, bool) for value in select(method, random_pool(), 9).facts.values())
 
 
 @every
@@ -318,7 +318,7 @@ def test_centroid_takes_the_row_nearest_to_the_centre_of_each_group_the_largest_
         away = np.where(group == name, 1 - unit @ (centre / np.linalg.norm(centre)), np.inf)
         expected.append(int(away.argmin()))
     picks = select(centroid, pool_of(vectors), 3)
-    assert picks.index.tolist() == expected and picks.facts == {"clusters": 3, "refilled": 0}
+    assert picks.index.tolist() == expected and picks.facts == {"clusters": 3, "refilled": 0, "nested": False}
 
 
 def test_with_few_clusters_centroid_takes_rows_of_each_in_turn():
@@ -337,7 +337,7 @@ def test_with_fewer_different_rows_than_the_budget_the_rest_is_filled():
     vectors = np.repeat(np.eye(4), 5, axis=0)
     picks = select(centroid, pool_of(vectors), 10)
     assert len({row // 5 for row in picks.index[:4].tolist()}) == 4
-    assert picks.facts == {"clusters": 4, "refilled": 6}
+    assert picks.facts == {"clusters": 4, "refilled": 6, "nested": False}
 
 
 def test_a_row_that_must_be_in_stands_for_its_cluster_and_a_closed_one_makes_way_for_the_next():
