@@ -91,12 +91,13 @@ def pool_of(vectors: np.ndarray, score: np.ndarray | None = None) -> Pool:
     return Pool(table if score is None else table.with_columns(score=score), vectors)
 
 
-def grown(vectors: np.ndarray, rows: int, seed: int = 0) -> np.ndarray:
-    """Rows between real ones: each is a mixture of two, with noise; float32 (rows, d) of unit length. Made by blocks."""
+def grown(vectors: np.ndarray, rows: int, seed: int = 0, mixed: bool = True) -> np.ndarray:
+    """Rows between real ones: each is a mixture of two, with noise; float32 (rows, d) of unit length. Made by blocks. Not mixed:
+    each is one of them, with noise."""
     rng, out = np.random.default_rng(seed), np.empty((rows, vectors.shape[1]), np.float32)
     for start in range(0, rows, 65_536):
         block = out[start : start + 65_536]
-        share = rng.uniform(0.5, 1, (len(block), 1)).astype(np.float32)
+        share = rng.uniform(0.5 if mixed else 1, 1, (len(block), 1)).astype(np.float32)
         one, other = (vectors[rng.integers(0, len(vectors), len(block))] for _ in range(2))
         block[:] = share * one + (1 - share) * other + rng.normal(0, 0.01, block.shape).astype(np.float32)
         block /= np.linalg.norm(block, axis=1, keepdims=True)

@@ -51,7 +51,7 @@ def report(
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     taken = [np.sort(place[chosen]), *_random(table[columns.ID], len(chosen), subsets, seed)]
-    scaled = None if vectors is None else unit(vectors, "the diversity report")[order]
+    scaled = None if vectors is None else unit(vectors, "the diversity report", order)
     metrics = _metrics()
     about: dict[str, tuple[str, str | None]] = {name: said for metric in metrics for name, said in metric.ABOUT.items()}
     values = [

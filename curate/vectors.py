@@ -11,20 +11,23 @@ from curate.pool import Pool
 _BLOCK = 16_384  # rows converted at a time, so that a memory-mapped array is never held twice
 
 
-def unit(vectors: np.ndarray, method: str) -> np.ndarray:
-    """The vectors scaled to length one: float32 (n, d), a copy. A row of zeros stays zero: it is like nothing.
+def unit(vectors: np.ndarray, method: str, order: np.ndarray | None = None) -> np.ndarray:
+    """The vectors, or those at ``order``, scaled to length one: float32 (n, d), a copy. A row of zeros stays zero: it is like
+    nothing.
 
     Raises ContractError where a value is not finite. A row is first divided by its largest value, so that no length
     overflows. Two passes; 1 million rows of 384 take about 3 seconds.
     """
     if vectors.ndim != 2:
         raise ContractError(f"{method} needs vectors of shape (rows, dimensions), and was given {vectors.shape}")
-    out = np.empty(vectors.shape, dtype=np.float32)
-    for start in range(0, len(vectors), _BLOCK):
-        block = np.asarray(vectors[start : start + _BLOCK], dtype=np.float32)
+    out = np.empty((len(vectors) if order is None else len(order), vectors.shape[1]), dtype=np.float32)
+    for start in range(0, len(out), _BLOCK):
+        rows = slice(start, start + _BLOCK) if order is None else order[start : start + _BLOCK]
+        block = np.asarray(vectors[rows], dtype=np.float32)
         largest = np.abs(block).max(axis=1, initial=0, keepdims=True)
         if not np.isfinite(largest).all():
-            row = start + int(np.flatnonzero(~np.isfinite(largest[:, 0]))[0])
+            place = start + int(np.flatnonzero(~np.isfinite(largest[:, 0]))[0])
+            row = place if order is None else int(order[place])
             raise ContractError(
                 f"{method} needs finite vectors, and row {row} of {len(vectors)} holds NaN or infinity; "
                 "filter that row out before the `embed` step, or embed it anew"
@@ -46,4 +49,4 @@ def unit_by_id(pool: Pool, method: str) -> tuple[np.ndarray, np.ndarray]:
             f"{method} was given {len(vectors)} vectors for {len(pool)} rows; run the `embed` step again"
         )
     order = pool.table[columns.ID].arg_sort().to_numpy().astype(np.int64)
-    return order, unit(vectors, method)[order]
+    return order, unit(vectors, method, order)
