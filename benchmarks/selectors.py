@@ -35,6 +35,7 @@ import numpy as np
 import polars as pl
 
 from curate import columns, diversity_report, methods, selection_report
+from curate.diversity_report import CLEAR
 from curate.draws import draws
 from curate.errors import RequestError, TamisError
 from curate.files import write_json, write_text
@@ -58,7 +59,6 @@ _WARM = 64  # rows that a selector tries first
 _BLOCK = 4_096  # rows of the pool compared with a selection at a time
 _CUTS = (0.5, 1, 2)  # times the number of clusters
 _STRONG = 8.0  # |z| of the strongest colour
-_BEYOND = 2.0  # |z| from which a measure counts as unlike random subsets
 _NEARLY = 0.5  # overlap above which two selectors choose much the same rows
 _LETTERS = 8.0  # size of a name in the plot
 
@@ -470,7 +470,7 @@ def _row(name: str, selector: dict[str, Any]) -> tuple[str, ...]:
         f"{selector['facility_location']:.4f}",
         f"{selector['radius']:.3f}",
         _number(_value(selector, VENDI)),
-        f"{sum(z > _BEYOND for z in judged)} / {sum(z < -_BEYOND for z in judged)}",
+        f"{sum(z > CLEAR for z in judged)} / {sum(z < -CLEAR for z in judged)}",
         _number(_value(selector, WORDS)),
         f"{selector['seconds']:.2f}",
         f"{selector['mb']:,}",
@@ -493,7 +493,7 @@ def _every(found: dict[str, Any]) -> str:
         "Coverage: the mean over the pool of the largest cosine to a pick, not below 0, what facility location makes large. Radius: "
         "the distance of the worst-served row to its nearest pick, what k-center makes small. Vendi: how many wholly different rows "
         f"would be as diverse. More / less: of {judged} measures of diversity, those by which it is more and less diverse than "
-        f"random subsets, by {_BEYOND:g} standard deviations or more. Words: of a response, on average. Seconds and memory: of one "
+        f"random subsets, by {CLEAR:g} standard deviations or more. Words: of a response, on average. Seconds and memory: of one "
         "call alone, its libraries loaded, the memory beyond what the process held before. Best coverage first."
     )
     chance = found["random"]

@@ -88,7 +88,7 @@ def run(
             if not outcome.done
             else f"{outcome}."
         )
-        for name, path in _products(work):
+        for name, path in _products(work) if until is None else ():  # with --until they are of an earlier run
             _say(f"  {name:<8} {path}")
 
 
@@ -328,7 +328,9 @@ def report(
         print(json.dumps(found, ensure_ascii=False, indent=2, default=str))
         return
     _print(
-        diversity_report.rows(found["diversity"]), False, title="Diversity, against 100 random subsets of the same size"
+        diversity_report.rows(found["diversity"]),
+        False,
+        title="Diversity, against 100 random subsets of the same size (alike: |z| below 3)",
     )
     _say(f"{path}")
 

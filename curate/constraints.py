@@ -9,7 +9,8 @@
           must_not_have: {license: [unknown]}
           quality: {score_ifd: 0.3}                     # column: weight between 0 and 1
 
-A quota is exact: the named groups get their rows, all others share what remains of the budget; with `proportional` and `equal`
+A quota is exact: the named groups get their rows, and all others together what remains of the budget, also where shares make
+less than 1; with `proportional` and `equal`
 rows without a value (null, or cluster -1, which is noise) are a group too. A cap does not touch them. Choices are greedy: where
 limits on two columns cross, a choice that obeys may exist though the greedy one does not find it. With quality, a greedy
 selector adds at each step the row with the largest (1 - weight) times gain, as a share of the largest first gain or of the most
@@ -35,6 +36,7 @@ from curate import columns
 from curate.errors import ContractError, DataError, MethodError
 from curate.methods import nearest
 from curate.pool import Pool
+from curate.progress import say
 
 OTHERS = "all others"
 
@@ -261,6 +263,8 @@ def build(
     common(quotas=quotas, at_most=at_most, must_have=must_have, must_not_have=must_not_have, quality=quality)
     rows = len(pool)
     opened = ~_named(method, pool, must_not_have, "must_not_have")
+    if must_not_have and opened.all():
+        say(f"  select {method}: must_not_have names {must_not_have}, and no row of this pool is so")
     must = _named(method, pool, must_have, "must_have")
     if (must & ~opened).any():
         row = pool.ids[int(np.flatnonzero(must & ~opened)[0])]

@@ -29,7 +29,7 @@ from curate.vectors import unit
 
 POOL_ROWS = 20_000  # that stand for the pool in coverage and density
 _DIGITS = 6  # of a value; the rest of a float32 sum depends on the number of threads
-_CLEAR = 3  # a z beyond this is told apart from chance
+CLEAR = 3.0  # a z beyond this is told apart from chance: of twenty measures one lies beyond 2 by chance alone
 
 
 def report(
@@ -83,7 +83,7 @@ def rows(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _verdict(better: str | None, z: float | None) -> str:
     if z is None:
         return ""
-    if abs(z) < _CLEAR:
+    if abs(z) < CLEAR:
         return "alike"
     if better is None:
         return "higher" if z > 0 else "lower"

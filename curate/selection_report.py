@@ -21,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from curate import columns, runner, table
+from curate.diversity_report import CLEAR
 from curate.draws import draws
 from curate.errors import RequestError, WorkError
 from curate.files import read_json, write_text
@@ -42,7 +43,6 @@ _TEXTS, _TEXT = 10, 220  # texts shown of each kind; characters of each
 _SHARES = (("var(--accent)", "share of what was kept", "square"), ("var(--soft)", "share of the pool", "square"))
 _BINS = 20
 _CURVE = 400  # points of the curve of gains
-_BEYOND = 2.0  # |z| from which a measure counts as unlike random subsets
 _Z_SHOWN = 8.0  # |z| at the ends of a strip
 _MAP_CLUSTERS = 12  # where the recipe made none
 _FACTS = 4  # numbers of the method that the lead tells
@@ -323,7 +323,7 @@ def _page(selection: _Selection, found: dict[str, Any], seed: int) -> str:
     sections.append(Section("What was kept", _group_tables(found)))
     sections.append(Section("Lengths", _length_plots(found["lengths"])))
     if any(gain is not None for _, gain in found["gains"]):
-        sections.append(Section("What each pick added", _gain_plot(found["gains"])))
+        sections.append(Section("What each pick added", _gain_plot(found["gains"], found["facts"].get("nested", True))))
     if found["first"]:
         sections.append(Section("The first picks", str(_parts().texts([_shown_text(row) for row in found["first"]]))))
     if found["not_kept"]:
@@ -360,7 +360,7 @@ def _lead(found: dict[str, Any]) -> str:
     lead += f" The method tells: {', '.join(told)}." if told else ""
     judged = [_toward_diverse(m) for m in found["diversity"] if m["better"] and m["z"] is not None]
     if judged:
-        more, less = sum(z > _BEYOND for z in judged), sum(z < -_BEYOND for z in judged)
+        more, less = sum(z > CLEAR for z in judged), sum(z < -CLEAR for z in judged)
         lead += (
             f"\n\nAgainst {_SUBSETS} random subsets of the same size it is more diverse by {more} of {len(judged)} measures, "
             f"less by {less}, and within their range by {len(judged) - more - less}."
@@ -422,7 +422,7 @@ def _diversity_tables(measures: list[dict[str, Any]]) -> str:
     shapes = [measure for measure in measures if not measure["better"]]
     caption = (
         f"Value: of the kept rows. Random: the mean of {_SUBSETS} random subsets of the same size. z: how many of their standard "
-        f"deviations the value lies from that mean. The shaded band is z from −{_BEYOND:g} to {_BEYOND:g}, where about 95 of 100 "
+        f"deviations the value lies from that mean. The shaded band is z from −{CLEAR:g} to {CLEAR:g}, where about 997 of 1,000 "
         f"random subsets lie; an arrow stands for a z beyond ±{_Z_SHOWN:g}. To the right is more diverse, also where a lower "
         "value is, and z is negative."
     )
@@ -443,13 +443,13 @@ def _shown_measure(measure: dict[str, Any]) -> dict[str, Any]:
     if z is None:
         return shown
     toward = _toward_diverse(measure)
-    colour = "--quiet" if abs(z) <= _BEYOND or not measure["better"] else "--accent" if toward > 0 else "--warm"
+    colour = "--quiet" if abs(z) <= CLEAR or not measure["better"] else "--accent" if toward > 0 else "--warm"
     half = 80 / _Z_SHOWN  # a strip is 176 wide, its middle at 88
     return shown | {
         "z": f"{round(z, 1) + 0.0:+.1f}".replace("-", "−"),
         "place": round(88 + half * max(-_Z_SHOWN, min(_Z_SHOWN, toward)), 1),
         "beyond": abs(z) > _Z_SHOWN,
-        "band": (88 - half * _BEYOND, 2 * half * _BEYOND),
+        "band": (88 - half * CLEAR, 2 * half * CLEAR),
         "colour": colour,
     }
 
@@ -575,7 +575,7 @@ def _length_plots(lengths: dict[str, dict[str, Any]]) -> str:
     return str(_parts().plot(picture, caption, key))
 
 
-def _gain_plot(gains: list[list[Any]]) -> str:
+def _gain_plot(gains: list[list[Any]], nested: bool) -> str:
     from curate.selection_map import ACCENT, LINE, plotting, svg
 
     told = [(rank + 1, gain) for rank, gain in gains if gain is not None]
@@ -598,7 +598,8 @@ def _gain_plot(gains: list[list[Any]]) -> str:
         picture = svg(figure)
     caption = (
         f"What each pick added to the method's own objective when it was picked: {_number(gain[0])} at pick {rank[0]:,.0f}, "
-        f"{_number(gain[-1])} at pick {rank[-1]:,.0f}. Every prefix of the picks is the smaller selection."
+        f"{_number(gain[-1])} at pick {rank[-1]:,.0f}."
+        + (" Every prefix of the picks is the smaller selection." if nested else "")
     )
     return str(_parts().plot(picture, caption))
 

@@ -6,6 +6,7 @@ selection) is held in memory.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -28,7 +29,7 @@ from curate import (
     token_counts,
 )
 from curate.draws import draw
-from curate.errors import DataError, MethodError
+from curate.errors import ContractError, DataError, MethodError
 from curate.files import read_json, write_json
 from curate.methods import Method
 from curate.pool import Picks, Pool
@@ -37,6 +38,7 @@ from curate.recipe import Recipe, Source, Step
 from curate.runner import Job, Stage, key_of, state
 
 _HERE = Path(__file__).resolve().parent
+_RAW = f"{columns.FIELDS}."  # before the name of a source's own column
 _HEAVY = (columns.MESSAGES, columns.FIELDS, columns.EXTRA)  # columns that no selector reads
 BASE_REASON = "base: set aside to pretrain the tiny base model"
 HOLDOUT_REASON = "holdout: set aside for evaluation"
@@ -269,11 +271,36 @@ def _link_kept(job: Job) -> None:
                     write_bytes(target, source.read())
 
 
-def _light(folder: Path) -> pl.DataFrame:
-    """A whole table without the columns that are only carried along."""
-    parts = table.shards(folder / "kept")
-    frames = [pl.read_parquet(p, columns=[c for c in pl.read_parquet_schema(p) if c not in _HEAVY]) for p in parts]
-    return pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=table.LOAD_SCHEMA)
+def _light(folder: Path, options: Any = None) -> pl.DataFrame:
+    """A whole table without the columns that are only carried along. options: of selectors; a source's own column that they
+    name, as `fields.score`, is read too, as numbers where all its values are."""
+    raw = sorted(_raw(options))
+    parts, frames = table.shards(folder / "kept"), []
+    for part in parts:
+        light = [c for c in pl.read_parquet_schema(part) if c not in _HEAVY or (raw and c == columns.FIELDS)]
+        rows = pl.read_parquet(part, columns=light)
+        found = [pl.col(columns.FIELDS).str.json_path_match(f"$.{n.removeprefix(_RAW)}").alias(n) for n in raw]
+        frames.append(rows.with_columns(found).drop(columns.FIELDS) if raw else rows)
+    whole = pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=table.LOAD_SCHEMA)
+    for name in raw if whole.height else ():
+        values, number = whole[name], whole[name].cast(pl.Float64, strict=False)
+        if values.null_count() == whole.height:
+            there = pl.read_parquet(parts[0], columns=[columns.FIELDS], n_rows=1)[columns.FIELDS][0]
+            raise ContractError(
+                f"no row has a column `{name.removeprefix(_RAW)}` of its own; those of the first row are "
+                f"{', '.join(json.loads(there or '{}'))}"
+            )
+        whole = whole.with_columns(number if number.null_count() == values.null_count() else values)
+    return whole
+
+
+def _raw(options: Any) -> set[str]:
+    """The names that begin with `fields.` anywhere in options."""
+    if isinstance(options, dict):
+        return _raw(list(options)).union(*map(_raw, options.values()))
+    if isinstance(options, list | tuple):
+        return set().union(*map(_raw, options))
+    return {options} if isinstance(options, str) and options.startswith(_RAW) else set()
 
 
 def _vectors(job: Job, ids: pl.Series) -> np.ndarray | None:
@@ -477,7 +504,10 @@ def _cluster(job: Job, step: Step) -> dict[str, Any]:
         ]
         table.write_shard(job.folder / "kept", number, part.with_columns(label, distance, *levels))
         start += part.height
-    sizes = np.bincount(found.label[found.label >= 0])
+    sizes, noise = np.bincount(found.label[found.label >= 0]), int((found.label < 0).sum())
+    say(
+        f"  {name}: {int((sizes > 0).sum()):,} clusters, the largest of {int(sizes.max(initial=0)):,} rows; {noise:,} rows of noise"
+    )
     embedded = job.before(job.stage, "embed")
     text = str(embedded.options.get("text")) if embedded else "record"
     text = text if text in methods.TEXTS else "record"
@@ -492,12 +522,12 @@ def _cluster(job: Job, step: Step) -> dict[str, Any]:
         **({"names": {str(label): name for label, name in sorted(named.items())}} if named else {}),
         "clusters": int((sizes > 0).sum()),
         "largest": int(sizes.max(initial=0)),
-        "noise": int((found.label < 0).sum()),
+        "noise": noise,
     }
 
 
 def _select(job: Job, step: Step) -> dict[str, Any]:
-    whole = _light(job.parent)
+    whole = _light(job.parent, step.options)
     touched = np.flatnonzero(_where(whole, step.where).to_numpy())
     options = dict(step.options)
     budget = options.pop("budget")
@@ -567,6 +597,11 @@ def pick(
     wanted = constraints.build(method.name, pool, budget, **asked, base=base)
     call = method.call_options(own, seed=seed, base=base, constraints=wanted)
     picks = method.function()(pool, wanted.budget, **call)
+    if not isinstance(picks, Picks) or not all(isinstance(part, np.ndarray) for part in (picks.index, picks.gain)):
+        raise DataError(
+            f"select {method.name} gave {type(picks).__name__}, and should give curate.pool.Picks(index, gain) of two arrays; this "
+            f"is a defect of {method.path}"
+        )
     constraints.check(method.name, wanted, picks.index, method.path)
     if wanted.cost is not None or any(group.exact for group in wanted.groups):
         picks.facts["nested"] = False  # a smaller budget has other quotas, and room for other rows
@@ -800,7 +835,7 @@ def _study(job: Job) -> dict[str, Any]:
             _write_rows(paths[name], _rendered_once(rows, render, exemplars, job))
     base = {"base_texts": _base_texts(job), "seed": job.stage.seed}
     usable = trainable(paths["rows"], train=training, **base)
-    whole = _light(job.work / select.parent.title)
+    whole = _light(job.work / select.parent.title, [options for _, options in job.recipe.arms.values()])
     embedded = job.before(select, "embed")
     pool = Pool(whole, _vectors(_as(job, select), whole[columns.ID]) if embedded else None)
     pool = pool.take(np.flatnonzero(whole[columns.ID].is_in(sorted(usable)).to_numpy()))

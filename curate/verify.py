@@ -56,7 +56,10 @@ def verify(folder: Path) -> list[str]:
     if metadata is None:
         return [f"README.md: {problem}"]
     problems = [f"README.md: {problem}" for problem in metadata_problems(metadata)]
-    problems += [f"README.md: {problem}" for problem in _data_problems(folder, metadata)]
+    try:
+        problems += [f"README.md: {problem}" for problem in _data_problems(folder, metadata)]
+    except (pa.ArrowException, OSError) as error:
+        problems.append(f"a table cannot be read ({str(error).splitlines()[0]}); make the release again")
     return problems + list(_manifest_problems(folder))
 
 

@@ -25,6 +25,8 @@ from curate.select.centroid import clusters
 from curate.select.temperature import interleaved
 from curate.vectors import unit_by_id
 
+_ROWS_A_CLUSTER = 10  # on average: with fewer, most clusters are due less than one row
+
 
 def select(
     pool: Pool,
@@ -50,7 +52,8 @@ def select(
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
     if not wanted.budget or not len(pool):
         return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
-    label = clusters(vectors, min(k, len(pool)), seed).label + 1
+    k = min(k, max(1, len(pool) // _ROWS_A_CLUSTER))
+    label = clusters(vectors, k, seed).label + 1
     size = np.bincount(label)
     drawn = np.maximum(uniform(seed, "select.kmq", pool.ids)[order], 2.0**-54)  # 0 has no logarithm
     key = -np.log(-np.log(drawn)) + (0.0 if score is None else value)

@@ -26,6 +26,7 @@ def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints |
     Nothing is drawn; ``seed`` changes nothing. A missing response counts as empty.
     """
     count = pl.col(columns.RESPONSE).fill_null("").str.len_chars().alias("characters")
+    pool.need(columns.RESPONSE, "longest")
     counted = pool.table.select(pl.col(columns.ID), count).with_row_index("row")
     ranking = counted.sort(["characters", columns.ID], descending=[True, False])["row"].to_numpy().astype(np.int64)
     index = (constraints or Constraints.none(len(pool), budget)).walk(ranking)

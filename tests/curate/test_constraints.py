@@ -168,7 +168,9 @@ def test_what_cannot_be_obeyed_is_one_sentence(options, said):
 
 def test_constraints_that_exclude_each_other_name_the_quota_that_fell_short():
     pool = pool_of()
-    with pytest.raises(DataError, match=r"could not meet all constraints together; the quotas that fell short are source lima: 8 of 9"):
+    with pytest.raises(
+        DataError, match=r"could not meet all constraints together; the quotas that fell short are source lima: 8 of 9"
+    ):
         choose(pool, "facility_location", 20, quotas={"source": {"lima": 9}}, at_most={"origin": 8})
 
 

@@ -16,10 +16,11 @@ from curate import recipe as recipes
 from curate import runner
 from curate.arms import write_subsets
 from curate.cli import app
-from curate.errors import DataError, RecipeError
+from curate.errors import ContractError, DataError, RecipeError
 from curate.files import read_json
 from curate.methods import find
 from curate.pool import Pool
+from curate.verify import verify
 
 
 def run(folder: Path, steps: str, *sets: str, work: str = "w") -> Path:
@@ -143,3 +144,38 @@ def test_a_study_refuses_an_arm_whose_prefixes_are_no_smaller_choices(tmp_path: 
         write_subsets(tmp_path / "two", pool, arms, [4, 8], 1, 0)
     write_subsets(tmp_path / "one", pool, arms, [8], 1, 0)
     write_subsets(tmp_path / "k", pool, {"c": (find("select", "centroid"), {"k": 3})}, [4, 8], 1, 0)
+
+
+def test_a_column_of_the_source_itself_can_be_a_score_or_a_group(tmp_path: Path) -> None:
+    rows = [{**row, "stars": i % 7, "topic": "xy"[i % 2]} for i, row in enumerate(alpaca_rows(30))]
+    write_jsonl(tmp_path / "s.jsonl", rows)
+    recipe = "name: r\nload:\n  - files: {path: s.jsonl, as: alpaca, license: mit}\nsteps:\n"
+    (tmp_path / "r.yaml").write_text(
+        recipe + "  - select: {top_score: {budget: 6, by: fields.stars, quotas: {fields.topic: equal}}}\n", "utf-8"
+    )
+    runner.run(recipes.read(tmp_path / "r.yaml", []), tmp_path / "w")
+    own = [json.loads(text) for text in tamis.load(tmp_path / "w")["fields"]]
+    best = sorted((i % 7 for i in range(30) if i % 2), reverse=True)[:3]
+    assert sorted((row["stars"] for row in own if row["topic"] == "y"), reverse=True) == best and len(own) == 6
+    (tmp_path / "r.yaml").write_text(recipe + "  - select: {top_score: {budget: 6, by: fields.star}}\n", "utf-8")
+    with pytest.raises(
+        ContractError, match=r"no row has a column `star` of its own; those of the first row are .*stars"
+    ):
+        runner.run(recipes.read(tmp_path / "r.yaml", []), tmp_path / "v")
+
+
+def test_a_selector_that_gives_something_else_than_picks_is_named(tmp_path: Path) -> None:
+    (tmp_path / "methods" / "select").mkdir(parents=True)
+    (tmp_path / "methods" / "select" / "mine.py").write_text(
+        "def select(pool, budget, *, seed: int = 0): return [1, 2]\n"
+    )
+    with pytest.raises(DataError, match=r"select mine gave list, and should give curate.pool.Picks\(index, gain\)"):
+        run(tmp_path, "  - select: {mine: {budget: 2}}\n")
+
+
+def test_a_release_whose_table_is_damaged_is_said_to_be(tmp_path: Path) -> None:
+    work = run(tmp_path, "  - select: {random: {budget: 5}}\nrelease: {}\n")
+    with open(next((work / "release" / "data").glob("*.parquet")), "ab") as file:
+        file.write(b"x")
+    problems = verify(work / "release")
+    assert any("a table cannot be read" in problem for problem in problems) and any("hash" in p for p in problems)
