@@ -23,7 +23,7 @@ from curate.selection_report import data, write
 HOSTILE = "<script>alert('x')</script>\u202e</td> & \"$y$\""
 MEASURES: list[dict[str, Any]] = [
     {"name": "vendi", "about": "Rows that it looks like.", "better": "higher", "value": 12.5, "z": 24.0},
-    {"name": "radius", "about": "The farthest row.", "better": "lower", "value": 0.5, "z": -3.0},
+    {"name": "radius", "about": "The farthest row.", "better": "lower", "value": 0.5, "z": -3.5},
     {"name": "clique", "about": "Mean distance.", "better": "higher", "value": 0.25, "z": -3.5},
     {"name": "edge", "about": "Least distance.", "better": "higher", "value": 0.125, "z": 0.5},
     {"name": "entropy", "about": "Of clusters.", "better": "higher", "value": 1.0, "z": None},
@@ -294,7 +294,7 @@ def test_the_page_says_how_many_measures_are_beyond_random_and_which_way(tmp_pat
     assert ["vendiRows that it looks like.", "", "+24.0", "12.5", "0.1"] in cells
     assert ["entropyOf clusters.", "", "–", "1", "0.1"] in cells
     strips = re.findall(r'<circle cx="([\d.]+)" cy="9" r="5" fill="var\((--\w+)\)"', page)
-    assert strips == [("118.0", "--accent"), ("53.0", "--warm"), ("93.0", "--quiet"), ("118.0", "--quiet")]
+    assert strips == [("123.0", "--accent"), ("53.0", "--warm"), ("93.0", "--quiet"), ("118.0", "--quiet")]
 
 
 def test_a_certificate_is_rounded_down_and_facts_are_shown(tmp_path):
