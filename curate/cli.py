@@ -142,6 +142,9 @@ def methods(
         for method in found.all_of(each, Path.cwd()).values()
     ]
     _print(rows, as_json)
+    if kind in (None, "select") and not as_json:
+        shared = ", ".join(parameter.word for parameter in found.signature("curate/constraints.py", "common"))
+        _say(f"A selector takes these too: {shared}; and its budget in tokens, as {{tokens: 200000, tokenizer: words}}.")
 
 
 @templates_app.command("ls")

@@ -18,11 +18,9 @@ import numpy as np
 from curate.constraints import Constraints, Remaining
 from curate.progress import bar
 
-_FRONT = (
-    1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below the last of them
-)
-_LARGEST_BLOCK = 256
-_BLOCK = 64  # rows whose gains are brought up to date at first, and twice as many each time that this was not enough
+_FRONT = 1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below these
+_BLOCK = 64  # rows whose gains are brought up to date at first, and twice as many each time that this was not enough,
+_LARGEST_BLOCK = 256  # up to so many
 
 
 class Objective(Protocol):
@@ -33,7 +31,8 @@ class Objective(Protocol):
     exact: bool
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
-        """Makes gain[rows] what each would add now. later: rows that will likely be asked for next. Not called if exact."""
+        """Makes gain[rows] what each would add now, and leaves all other gains as they are. later: rows that will likely be
+        asked for next. Not called if exact."""
         ...
 
     def add(self, row: int) -> None:

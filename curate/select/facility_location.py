@@ -1,7 +1,7 @@
 """Pick the rows that together are most like all rows: each row of the pool should have a pick near it.
 
 When to use: as the first choice for a small, diverse subset; it covers the dense regions first and is not drawn to outliers.
-Cost: exact, time is a few n x n x d matrix products, memory n x d floats and half a gigabyte; no n x n matrix is held. On a
+Cost: exact, time is a few n x n x d matrix products, memory n x d floats and at most half a gigabyte of cosines. On a
 graph of neighbours (above 60,000 rows), time is that of the graph, a few minutes for a million rows of 384, and memory n x d
 floats and 24 bytes a neighbour.
 
@@ -51,16 +51,16 @@ def select(
     """The greedy picks. Gain: what the pick adds to the objective, in units of rows. Gains within rounding of each other
     (1e-6 + 3e-8 n) are ties and go by id; so do rows that add nothing, such as copies of a pick, which come last.
 
-    neighbors: how many neighbours of its own each row counts (itself one of them); 0 for all rows, which is exact. If not
-    given, all up to 60,000 rows and 16 above. Gain is then counted above what a row has without a neighbour picked. epsilon: look only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each
-    pick: faster for large budgets, and at least 1 - 1/e - epsilon of the best in expectation; prefixes are then no smaller
-    selections. partitions: choose in so many random parts of the pool first and then among what was chosen there.
+    neighbors: how many neighbours of its own each row counts (itself one of them), and gain is then counted above what a row has
+    without a neighbour picked; 0 for all rows, which is exact. If not given, all up to 60,000 rows and 16 above. epsilon: look
+    only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each pick: at least 1 - 1/e - epsilon of the best in
+    expectation. partitions: choose in so many random parts of the pool first and then among what was chosen there.
 
     Prefixes are smaller selections but with epsilon or partitions (``nested`` is then False).
 
     Facts: ``certificate`` (value, upper_bound, ratio), but in parts; on a graph it is called ``graph_certificate``, since it speaks
     of the graph's objective. On a graph or in parts ``full_objective``, the mean over 20,000 drawn rows of the cosine to the
-    nearest pick, and the same ``of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
+    nearest pick, and the ``full_objective_of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
     that have a pick among their neighbours, and ``sparse_ratio``, the objective on the graph beside the full one.
     """
     if neighbors is not None and (neighbors < 0 or neighbors == 1):
@@ -147,10 +147,10 @@ class _How:
 def _full(vectors: np.ndarray, ids: list[str], picks: np.ndarray, seed: int) -> dict[str, Any]:
     """The full objective of picks, a row, over drawn rows, and that of random picks."""
     if not len(picks):
-        return {"full_objective": 0.0, "of_random": 0.0}
+        return {"full_objective": 0.0, "full_objective_of_random": 0.0}
     seen = _drawn(ids, _SAMPLE, seed)
     random = shuffled(seed, "select.random", ids)[: len(picks)]
-    return {"full_objective": _mean(vectors, seen, picks), "of_random": _mean(vectors, seen, random)}
+    return {"full_objective": _mean(vectors, seen, picks), "full_objective_of_random": _mean(vectors, seen, random)}
 
 
 def _drawn(ids: list[str], rows: int, seed: int) -> np.ndarray:

@@ -419,7 +419,9 @@ def test_the_facts_of_a_sparse_choice_are_true():
     picks = facility_location.select(pool, 30, neighbors=20, seed=3)
     facts = picks.facts
     assert facts["full_objective"] == pytest.approx(full_value(pool, picks.index), abs=1e-5)
-    assert facts["of_random"] == pytest.approx(full_value(pool, random.select(pool, 30, seed=3).index), abs=1e-5)
+    assert facts["full_objective_of_random"] == pytest.approx(
+        full_value(pool, random.select(pool, 30, seed=3).index), abs=1e-5
+    )
     unit = pool.vectors / np.linalg.norm(pool.vectors, axis=1, keepdims=True)
     cosine = unit @ unit.T
     near, order = np.zeros((500, 500), bool), np.argsort(-cosine, axis=1)
