@@ -6,7 +6,7 @@ import copy
 
 import numpy as np
 
-_KEPT_BYTES = 2**29  # neighbours of promising rows that are kept for later picks, 8 bytes each
+_KEPT_BYTES = 320 * 2**20  # neighbours of promising rows that are kept for later picks, 8 bytes each
 _ROWS = 64  # rows of a matrix that are summed at a time
 _FEW = 0.03  # of all pairs: where fewer are left in which a candidate is nearer than any pick, they are taken out
 _BACKGROUND = 0.8  # of the cosine to the farthest neighbour on a graph

@@ -1,7 +1,7 @@
 """Pick the rows that together are most like all rows: each row of the pool should have a pick near it.
 
 When to use: as the first choice for a small, diverse subset; it covers the dense regions first and is not drawn to outliers.
-Cost: exact, time is a few n x n x d matrix products, memory n x d floats and at most half a gigabyte of cosines. On a
+Cost: exact, time is a few n x n x d matrix products, memory n x d floats and at most 320 MB of cosines. On a
 graph of neighbours (above 60,000 rows), time is that of the graph, a few minutes for a million rows of 384, and memory n x d
 floats and 24 bytes a neighbour.
 
