@@ -144,7 +144,9 @@ def methods(
     _print(rows, as_json)
     if kind in (None, "select") and not as_json:
         shared = ", ".join(parameter.word for parameter in found.signature("curate/constraints.py", "common"))
-        _say(f"A selector takes these too: {shared}; and its budget in tokens, as {{tokens: 200000, tokenizer: words}}.")
+        _say(
+            f"A selector takes these too: {shared}; and its budget in tokens, as {{tokens: 200000, tokenizer: words}}."
+        )
 
 
 @templates_app.command("ls")

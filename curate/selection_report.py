@@ -381,7 +381,7 @@ def _map(selection: _Selection, seed: int) -> str:
     from curate.selection_map import POINTS, draw, project, sample
 
     assert selection.vectors is not None
-    say("  report: map")
+    say("  report: the map, up to a minute")
     shown = sample(selection.pool[columns.ID].to_list(), selection.chosen, seed=seed)
     part = selection.pool[shown.tolist()]
     vectors = np.asarray(selection.vectors[shown])
