@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -536,6 +537,12 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     picks = pick(step.method, pool, budget, options, job.stage.seed, job.recipe.base)
     for line in _said(picks.facts):
         say(f"  {step.name}: {line}")
+    facts = {"budget": budget, "pool": int(touched.size), **picks.facts}
+    if 0 < len(picks.index) < len(pool):
+        measured = pool.vectors if vectors is not None else _vectors(job, pool.table[columns.ID])
+        facts["diversity"] = diversity_report.report(pool.table, measured, picks.index, seed=job.stage.seed)
+    for side in ("kept", "removed"):  # of a run that was killed here: its kept rows may stand in other shards already
+        shutil.rmtree(job.folder / side, ignore_errors=True)
     index = touched[picks.index]
     rank, gain = _earlier(whole, columns.RANK, -1), _earlier(whole, columns.GAIN, np.nan)
     rank[touched], gain[touched] = -1, np.nan
@@ -561,10 +568,6 @@ def _select(job: Job, step: Step) -> dict[str, Any]:
     for path in table.shards(job.folder / "kept"):
         path.unlink()  # the manifest is not written yet: a crash here starts the stage again
     table.write(job.folder / "kept", kept.sort(columns.RANK, nulls_last=True, maintain_order=True))
-    facts = {"budget": budget, "pool": int(touched.size), **picks.facts}
-    if 0 < len(picks.index) < len(pool):
-        measured = pool.vectors if vectors is not None else _vectors(job, pool.table[columns.ID])
-        facts["diversity"] = diversity_report.report(pool.table, measured, picks.index, seed=job.stage.seed)
     return facts
 
 

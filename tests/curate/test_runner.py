@@ -225,6 +225,27 @@ def test_a_run_killed_at_any_moment_and_started_again_gives_the_same_bytes(small
     assert kills >= 3
 
 
+@pytest.mark.parametrize("stage", ["load", "filter", "dedup", "embed", "cluster", "select", "render"])
+def test_a_stage_that_died_after_its_last_table_is_done_again(
+    small: Path, tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tables are there and the manifest is not; those of a selection hold other rows a shard than they did at first."""
+    run(small, tmp_path / "whole")
+    counts, died = runner._counts, []
+
+    def die(found: runner.Stage, *rest: Path) -> dict:
+        if found.kind == stage and not died:
+            died.append(found.title)
+            raise KeyboardInterrupt
+        return counts(found, *rest)
+
+    monkeypatch.setattr(runner, "_counts", die)
+    with pytest.raises(KeyboardInterrupt):
+        run(small, tmp_path / "w")
+    run(small, tmp_path / "w")
+    assert died and bytes_of(tmp_path / "w") == bytes_of(tmp_path / "whole")
+
+
 def test_a_file_that_a_killed_run_was_writing_does_not_stay(small: Path, tmp_path: Path) -> None:
     run(small, tmp_path / "whole")
     for stage in stages.plan(recipes.read(small, [])):
