@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from curate.cluster import kmeans
-from curate.cluster.centres import drawn, keys, nearest, need_scikit_learn
+from curate.cluster._centres import drawn, keys, nearest, need_scikit_learn
 from curate.errors import ContractError, MethodError
 from curate.progress import track
 from curate.vectors import unit

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from curate.cluster.centres import by_size, directions, distance_to_own, drawn, keys, nearest, need_scikit_learn
+from curate.cluster._centres import by_size, directions, distance_to_own, drawn, keys, nearest, need_scikit_learn
 from curate.errors import DataError, MethodError
 from curate.pool import Clusters
 from curate.vectors import unit

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.cluster.centres import by_size, directions, drawn, keys, nearest, need_scikit_learn
+from curate.cluster._centres import by_size, directions, drawn, keys, nearest, need_scikit_learn
 from curate.errors import MethodError
 from curate.pool import Clusters
 from curate.vectors import unit

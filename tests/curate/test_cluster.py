@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate import vectors as vectors_module
-from curate.cluster import agglomerative, centres, hdbscan, hierarchical, kmeans, mini_batch
+from curate.cluster import _centres as centres
+from curate.cluster import agglomerative, hdbscan, hierarchical, kmeans, mini_batch
 from curate.errors import ContractError, DataError, MethodError
 
 EVERY = [
