@@ -1,80 +1,37 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from byte_models import TEXTS, save
 from transformers import (
     AutoModelForCausalLM,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
     LlamaForCausalLM,
-    MambaConfig,
-    MambaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 from curate.embed import gradient
 from curate.errors import MethodError
 
-TEXTS = [
-    "",
-    "a",
-    "bees find flowers",
-    "x" * 40,
-    "rivers carry hills to the sea " * 3,
-    "ab" * 70,
-    "salt is a crystal " * 8,
-]
 QUICK: dict[str, Any] = {"dim": 256, "rank": 2, "dtype": "float32"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine cost more than these small products."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
-    """Saves a random language model that reads bytes, one token each."""
-
-    def save(kind: str = "llama") -> str:
-        folder = tmp_path_factory.mktemp(kind)
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        words = {"<end>": 0, **{letter: number for number, letter in enumerate(alphabet, 1)}}
-        bytes_only = Tokenizer(models.BPE(words, []))
-        bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        bytes_only.decoder = decoders.ByteLevel()
-        PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>").save_pretrained(folder)
-        torch.manual_seed(3)
-        if kind == "gpt2":
-            config = GPT2Config(vocab_size=264, n_embd=32, n_layer=2, n_head=4, n_positions=256)
-            GPT2LMHeadModel(config).save_pretrained(folder)
-        elif kind == "mamba":
-            MambaForCausalLM(MambaConfig(vocab_size=264, hidden_size=16, num_hidden_layers=1)).save_pretrained(folder)
-        else:
-            config = LlamaConfig(
-                vocab_size=264, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                num_key_value_heads=2, max_position_embeddings=256, eos_token_id=0, initializer_range=0.2,
-            )  # fmt: skip
-            LlamaForCausalLM(config).save_pretrained(folder)
-        return str(folder)
-
-    return save
+def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Saves a random language model in a folder of its own."""
+    return lambda kind="llama", **options: save(tmp_path_factory.mktemp(kind), kind, **options)
 
 
 @pytest.fixture(scope="module")
 def llama(build: Callable[..., str]) -> str:
-    return build()
+    return str(build())
 
 
 def weight_gradients(folder: str, text: str) -> dict[str, torch.Tensor]:
@@ -106,7 +63,7 @@ def by_hand(folder: str, text: str, seed: int, rank: int, dim: int) -> np.ndarra
 
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_vector_is_the_projected_gradient_of_the_attention_weights(build: Any, kind: str) -> None:
-    folder = build(kind)
+    folder = str(build(kind))
     found = gradient.embed(TEXTS, model=folder, dtype="float32", rank=3, dim=64, seed=5)
     assert found.dtype == np.float32 and found.shape == (len(TEXTS), 64)
     for number in (2, 3, 4, 6):
@@ -136,7 +93,7 @@ def test_cosines_estimate_cosines_of_the_whole_gradients(llama: str) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("kind", ["llama", "gpt2"])
 def test_a_vector_is_bitwise_the_same_whatever_its_neighbours_and_its_place(build: Any, kind: str, dtype: Any) -> None:
-    options: dict[str, Any] = {**QUICK, "dtype": dtype, "model": build(kind)}
+    options: dict[str, Any] = {**QUICK, "dtype": dtype, "model": str(build(kind))}
     texts = [*TEXTS, *("z" * 16 for _ in range(3))]
     whole = gradient.embed(texts, **options)
     order = np.random.default_rng(1).permutation(len(texts))
@@ -202,7 +159,7 @@ def test_what_does_not_fit_is_one_sentence(llama: str, build: Any, monkeypatch: 
             with pytest.raises(MethodError, match=match):
                 call(model=llama, **options)
     with pytest.raises(MethodError, match=r"MambaForCausalLM of .* has no linear layers in attention"):
-        gradient.embed(["ab"], model=build("mamba"), **QUICK)
+        gradient.embed(["ab"], model=str(build("mamba")), **QUICK)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(MethodError, match="embed gradient: model 'nobody/nothing' is no folder"):
         gradient.embed(["ab"], model="nobody/nothing")

@@ -1,64 +1,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from byte_models import TEXTS, save
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from curate.embed import last_hidden
 from curate.errors import MethodError
 
-TEXTS = [
-    "",
-    "a",
-    "bees find flowers",
-    "x" * 40,
-    "rivers carry hills to the sea " * 3,
-    "ab" * 70,
-    "salt is a crystal " * 8,
-]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Threads that wait for each other on a busy machine cost more than these small products."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Saves a random language model that reads bytes, one token each."""
-
-    def save(kind: str = "llama", positions: int = 256) -> Path:
-        folder = tmp_path_factory.mktemp(kind)
-        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        words = {"<end>": 0, **{letter: number for number, letter in enumerate(alphabet, 1)}}
-        bytes_only = Tokenizer(models.BPE(words, []))
-        bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        bytes_only.decoder = decoders.ByteLevel()
-        PreTrainedTokenizerFast(tokenizer_object=bytes_only, eos_token="<end>").save_pretrained(folder)
-        torch.manual_seed(3)
-        if kind == "gpt2":
-            config = GPT2Config(vocab_size=264, n_embd=32, n_layer=2, n_head=4, n_positions=positions)
-            GPT2LMHeadModel(config).save_pretrained(folder)
-        else:
-            config = LlamaConfig(
-                vocab_size=264, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                num_key_value_heads=2, max_position_embeddings=positions, eos_token_id=0, initializer_range=0.2,
-            )  # fmt: skip
-            LlamaForCausalLM(config).save_pretrained(folder)
-        return folder
-
-    return save
+    """Saves a random language model in a folder of its own."""
+    return lambda kind="llama", **options: save(tmp_path_factory.mktemp(kind), kind, **options)
 
 
 @pytest.fixture(scope="module")
