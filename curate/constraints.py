@@ -370,8 +370,8 @@ def _quota(method: str, pool: Pool, column: str, share: Any, budget: int, opened
         unknown = [str(name) for name in share if str(name) not in names]
         if unknown:
             raise DataError(
-                f"select {method}: quotas name {column} '{unknown[0]}'{nearest(unknown[0], names)}, of which the pool has no "
-                f"row; it has {', '.join(names[:12])}{' …' if len(names) > 12 else ''}"
+                f"select {method}: quotas name {column} '{unknown[0]}', of which the pool has no row; it has "
+                f"{', '.join(names[:12])}{' …' if len(names) > 12 else ''}{nearest(unknown[0], names)}"
             )
         wanted = {str(name): value for name, value in share.items()}
         if any(isinstance(value, float) for value in wanted.values()):

@@ -136,7 +136,10 @@ def test_even_shares_make_the_budget_and_differ_by_one_unless_a_group_is_used_up
     ("options", "said"),
     [
         ({"quotas": {"source": {"lima": 30}}}, "the quota of 30 rows for source lima cannot be met: the pool holds 20"),
-        ({"quotas": {"source": {"limo": 3}}}, "quotas name source 'limo'. Did you mean 'lima'?"),
+        (
+            {"quotas": {"source": {"limo": 3}}},
+            "quotas name source 'limo', of which the pool has no row; it has alpaca, dolly, lima. Did you mean 'lima'?",
+        ),
         (
             {"quotas": {"source": {"lima": 20, "dolly": 20}}},
             "the quotas of source make 40 rows, more than the budget of 30",
