@@ -87,9 +87,6 @@ def plan(recipe: Recipe) -> tuple[Stage, ...]:
         compute = _step(step)
         code = [step.method.path, *([_HERE / "store.py"] if step.kind == "embed" else [])]
         files = _files_read(step, recipe)
-        budget = step.options.get("budget")
-        if isinstance(budget, dict):
-            files["tokenizer"] = token_counts.fingerprint(budget.get("tokenizer", "words"), recipe.base)
         add(step.name, step.kind, step.method.name, options, compute, code, where=step.where, **files)
     first_select = next((stage for stage in stages if stage.kind == "select"), None)
     if recipe.mix:
@@ -185,10 +182,14 @@ def _set_hashes(recipe: Recipe, which: str) -> dict[str, str]:
 
 
 def _files_read(step: Step, recipe: Recipe) -> dict[str, Any]:
-    """What `embed: file` knows of its file, so that a changed file is read again."""
-    if step.kind != "embed" or step.text != columns.ID:
-        return {}
-    return {"files": step.method.function("identity")(**step.method.call_options(step.options, base=recipe.data))}
+    """What a step depends on beside its options, so that a changed file is read again: the vectors of `embed: file`, the
+    tokenizer of a budget in tokens."""
+    budget = step.options.get("budget")
+    if isinstance(budget, dict):
+        return {"tokenizer": token_counts.fingerprint(budget.get("tokenizer", "words"), recipe.base)}
+    if step.kind == "embed" and step.text == columns.ID:
+        return {"files": step.method.function("identity")(**step.method.call_options(step.options, base=recipe.data))}
+    return {}
 
 
 def _of_release(recipe: Recipe) -> dict[str, Any]:
