@@ -16,14 +16,14 @@ import operator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curate.errors import TamisError
+from curate.contract.errors import TamisError
 
 if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from curate.pool import Picks, Pool
-    from curate.runner import Outcome
+    from curate.rows.pool import Picks, Pool
+    from curate.run.runner import Outcome
 
 __version__ = "0.1.0"
 __all__ = ["TamisError", "diversity", "load", "pool", "run", "select"]
@@ -43,8 +43,8 @@ def run(
     """
     import json
 
-    from curate import recipe as recipes
-    from curate import runner
+    from curate.run import recipe as recipes
+    from curate.run import runner
 
     found = recipes.read(recipe, [f"{key}={json.dumps(value, default=str)}" for key, value in (sets or {}).items()])
     return runner.run(found, Path(work) if work else Path("work") / found.name, until=until, workers=workers)
@@ -52,7 +52,8 @@ def run(
 
 def load(work: str | Path, stage: str | None = None, *, removed: bool = False) -> pl.DataFrame:
     """The table of a stage in a work folder (the last one if not named), or the rows that it removed."""
-    from curate import runner, table
+    from curate.rows import table
+    from curate.run import runner
 
     work = Path(work)
     titles = [title for title in runner.titles(work) if title[:2].isdigit()]
@@ -70,8 +71,8 @@ def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:
     import numpy
     import polars
 
-    from curate.errors import ContractError
-    from curate.pool import Pool
+    from curate.contract.errors import ContractError
+    from curate.rows.pool import Pool
 
     if not isinstance(table, polars.DataFrame) or table.schema.get("id") != polars.String:
         raise ContractError(
@@ -98,15 +99,15 @@ def select(
 
     method: a file name in curate/select (`tamis methods select` lists them). budget: rows, or {"tokens": 200_000, "tokenizer":
     "words"}. options: the method's own, and what every selector obeys: quotas, at_most, must_have, must_not_have, quality
-    (curate/constraints.py). Raises MethodError for an unknown method or option, DataError for a budget larger than the pool or
+    (curate/rows/constraints.py). Raises MethodError for an unknown method or option, DataError for a budget larger than the pool or
     constraints that cannot be met, ContractError where vectors or a column are missing.
     """
-    from curate import methods
-    from curate.errors import MethodError
-    from curate.stages import pick
+    from curate.contract import methods
+    from curate.contract.errors import MethodError
+    from curate.stages.everything import pick
 
     found = methods.find("select", method)
-    shared = methods.signature("curate/constraints.py", "common") if "constraints" in found.takes else ()
+    shared = methods.signature("curate/rows/constraints.py", "common") if "constraints" in found.takes else ()
     words = {parameter.word: parameter for parameter in (*found.parameters, *shared) if parameter.word != "budget"}
     for word in options:
         if word not in words:
@@ -128,7 +129,7 @@ def select(
 
 def diversity(pool: Pool, picks: Picks, *, seed: int = 0, subsets: int = 100) -> list[dict[str, Any]]:
     """How diverse picks are: a dict a measure with name, about, better, value, random_mean, random_sd, z and percentile, against
-    random subsets of the same size. See curate/diversity_report.py for costs; measures that do not apply are left out."""
-    from curate.diversity_report import report
+    random subsets of the same size. See curate/diversity/against_random.py for costs; measures that do not apply are left out."""
+    from curate.diversity.against_random import report
 
     return report(pool.table, pool.vectors, picks.index, seed=seed, subsets=subsets)

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.embed import texts
 from benchmarks.select import grown, pool_of, with_apricot, with_submodlib
 from curate.embed import sentence
-from curate.pool import Pool
+from curate.rows.pool import Pool
 
 SIZES = (2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000)
 EXACT, GRAPH = "facility location, exact", "facility location, graph"
@@ -64,8 +64,8 @@ def choose(method: str, path: str, rows: int) -> None:
     """One job, in a process of its own. Prints a line of JSON."""
     import time
 
-    from curate.progress import shown
-    from curate.runner import _peak_mb, _reset_peak
+    from curate.contract.progress import shown
+    from curate.run.runner import _peak_mb, _reset_peak
 
     vectors, budget = np.load(path, mmap_mode="r")[:rows], budget_of(method, rows)
     pool = pool_of(vectors, np.random.default_rng(0).random(rows))

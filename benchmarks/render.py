@@ -29,12 +29,12 @@ import jinja2
 import orjson
 import polars as pl
 
-from curate.render.cleanup import FILTERS
-from curate.render.engine import Engine
 from curate.render.rows import render_rows
-from curate.render.template import load_set
-from curate.stages import _render_shard
-from curate.table import LOAD_SCHEMA, MESSAGES_TYPE, write_shard
+from curate.rows.table import LOAD_SCHEMA, MESSAGES_TYPE, write_shard
+from curate.stages.everything import _render_shard
+from curate.template.cleanup import FILTERS
+from curate.template.engine import Engine
+from curate.template.sets import load_set
 
 SET = "flan/sentiment/sst2"
 REPEATS = 10
@@ -109,7 +109,7 @@ SHARDS = 8
 
 def ag_news(folder: Path) -> tuple[Path, list[dict[str, Any]]]:
     """A template file with seven templates, and rows of AG News, or made-up ones of their length."""
-    from curate.render.importers import p3_sets, promptsource
+    from curate.importers import p3_sets, promptsource
 
     data = os.environ.get("TAMIS_DATA")
     path = folder / "ag_news.yaml"

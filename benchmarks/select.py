@@ -18,7 +18,7 @@ import polars as pl
 
 from benchmarks.embed import texts
 from curate.embed import sentence
-from curate.pool import Pool
+from curate.rows.pool import Pool
 from curate.select import deita, facility_location, k_center
 
 ROUNDS = 3

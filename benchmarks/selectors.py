@@ -34,19 +34,21 @@ import jinja2
 import numpy as np
 import polars as pl
 
-from curate import columns, diversity_report, methods, selection_report
-from curate.diversity_report import CLEAR
-from curate.draws import draws
-from curate.errors import RequestError, TamisError
-from curate.files import write_json, write_text
-from curate.page import Section, paragraph, preformatted, render_page
-from curate.page import table as text_table
-from curate.paths import library
-from curate.pool import Pool
-from curate.progress import say, shown
-from curate.runner import _peak_mb, _reset_peak
-from curate.stages import pick
-from curate.vectors import unit
+from curate.contract import columns, methods
+from curate.contract.draws import draws
+from curate.contract.errors import RequestError, TamisError
+from curate.contract.files import write_json, write_text
+from curate.contract.page import Section, paragraph, preformatted, render_page
+from curate.contract.page import table as text_table
+from curate.contract.paths import library
+from curate.contract.progress import say, shown
+from curate.diversity import against_random as diversity_report
+from curate.diversity.against_random import CLEAR
+from curate.report import selection_report
+from curate.rows.pool import Pool
+from curate.run.runner import _peak_mb, _reset_peak
+from curate.stages.everything import pick
+from curate.vectors.unit import unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,7 +99,7 @@ def compare(
     selectors: by name, options, seconds, mb, facility_location (mean over the pool of the largest cosine to a pick, not below 0),
     radius (largest distance of a row to its nearest pick), seed_overlap and k_overlap (mean Jaccard overlap of the picks between
     seeds, and between half, once and twice the clusters in ``ks``; None where nothing was varied), draws (whether
-    seed 1 gave other picks than seed 0; if not, no other seed was tried), diversity (the lines of ``curate.diversity_report``). random: facility_location, radius and vendi of each random subset. overlap: Jaccard of each two selectors' picks, in the order of
+    seed 1 gave other picks than seed 0; if not, no other seed was tried), diversity (the lines of ``curate.diversity.against_random``). random: facility_location, radius and vendi of each random subset. overlap: Jaccard of each two selectors' picks, in the order of
     ``order``. failed and left_out: a sentence each.
     """
     selection = selection_report._read(Path(work), None)
@@ -643,7 +645,7 @@ def _how(found: dict[str, Any], command: str) -> str:
 
 
 def _plot(found: dict[str, Any]) -> str:
-    from curate.selection_map import ACCENT, INK, LINE, QUIET, SOFT, plotting, svg
+    from curate.report.selection_map import ACCENT, INK, LINE, QUIET, SOFT, plotting, svg
 
     names = [name for name in _by_value(found) if _value(found["selectors"][name], VENDI) is not None]
     points = [

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 import tamis
 from benchmarks import selectors
 from benchmarks.selectors import LENGTH, Wanted, compare, jaccard, main, mean_overlap, page
-from curate import table
-from curate.diversity_report import report
-from curate.files import write_json
-from curate.pool import Pool
+from curate.contract.files import write_json
+from curate.diversity.against_random import report
+from curate.rows import table
+from curate.rows.pool import Pool
 
 ROWS, BUDGET = 60, 32
 ONLY = ["centroid", "facility_location", "random", "rds", "temperature", "top_score"]

@@ -15,8 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 import tamis
-from curate.errors import TrainingError
-from curate.files import read_json
+from curate.contract.errors import TrainingError
+from curate.contract.files import read_json
 
 TRAINING = """\
 train: {model: base, epochs: 1, learning_rate: 1e-2, batch: {examples: 4}, max_length: 128}

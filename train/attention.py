@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 
 NAME = "tamis_packed"
 _UNKNOWN_TO_US = (

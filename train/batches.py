@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from curate import draws
+from curate.contract import draws
 from train.attention import Documents
 from train.encode import Encoded
 from train.packing import best_fit

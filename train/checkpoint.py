@@ -10,8 +10,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from curate.errors import TrainingError
-from curate.files import whole
+from curate.contract.errors import TrainingError
+from curate.contract.files import whole
 from train.fit import State
 
 

@@ -20,10 +20,10 @@ import numpy as np
 from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
-from curate.columns import CONTENT, ROLE
-from curate.errors import TrainingError
-from curate.paths import library
-from curate.progress import track
+from curate.contract.columns import CONTENT, ROLE
+from curate.contract.errors import TrainingError
+from curate.contract.paths import library
+from curate.contract.progress import track
 
 TEMPLATE, SYSTEM, INSTRUCTION, RESPONSE, END_OF_TURN = (np.uint8(i) for i in range(5))
 _ROLE_OF = {"system": SYSTEM, "user": INSTRUCTION, "assistant": RESPONSE}

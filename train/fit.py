@@ -21,8 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from curate.draws import draw
-from curate.errors import TrainingError
+from curate.contract.draws import draw
+from curate.contract.errors import TrainingError
 from train.batches import Objective, Pack, Stream, packs
 from train.cross_entropy import weighted_loss
 from train.encode import Encoded

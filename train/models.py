@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from curate.errors import TrainingError
-from curate.files import whole
+from curate.contract.errors import TrainingError
+from curate.contract.files import whole
 from train import attention
 from train.attention import Documents
 from train.cross_entropy import Head

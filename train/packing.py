@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 
 
 def best_fit(lengths: Sequence[int] | np.ndarray, capacity: int) -> list[list[int]]:

@@ -28,10 +28,10 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 
-from curate.columns import ID, MESSAGES, REPEAT
-from curate.errors import ContractError, MethodError, RequestError, TrainingError
-from curate.files import digest, read_json, sha256, write_json
-from curate.progress import bar
+from curate.contract.columns import ID, MESSAGES, REPEAT
+from curate.contract.errors import ContractError, MethodError, RequestError, TrainingError
+from curate.contract.files import digest, read_json, sha256, write_json
+from curate.contract.progress import bar
 from train import checkpoint
 from train.encode import Encoded, Encoder
 from train.fit import State, Step, fit, minimum_steps

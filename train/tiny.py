@@ -22,10 +22,10 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from curate.draws import draw, shuffled
-from curate.errors import TrainingError
-from curate.files import cache_folder, digest, sha256, whole, write_json
-from curate.progress import bar
+from curate.contract.draws import draw, shuffled
+from curate.contract.errors import TrainingError
+from curate.contract.files import cache_folder, digest, sha256, whole, write_json
+from curate.contract.progress import bar
 from train.encode import RESPONSE, Encoded
 from train.fit import fit
 from train.models import compute_dtype, prepare, save_model

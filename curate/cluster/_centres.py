@@ -11,9 +11,9 @@ import hashlib
 
 import numpy as np
 
-from curate.draws import draws
-from curate.errors import MissingExtra
-from curate.progress import bar
+from curate.contract.draws import draws
+from curate.contract.errors import MissingExtra
+from curate.contract.progress import bar
 
 _ROWS = 8_192  # compared with the centres at a time
 _CELLS = 8_000_000  # of a block of similarities: 32 MB

@@ -19,9 +19,9 @@ from typing import Literal
 import numpy as np
 
 from curate.cluster._centres import by_size, cut, directions, distance_to_own, drawn, keys, need_scikit_learn
-from curate.errors import MethodError
-from curate.pool import Clusters
-from curate.vectors import unit
+from curate.contract.errors import MethodError
+from curate.rows.pool import Clusters
+from curate.vectors.unit import unit
 
 _MOST_ROWS = 20_000
 _BLOCK = 1_024  # rows whose distances are computed in one matrix product

@@ -22,9 +22,9 @@ from typing import Literal
 import numpy as np
 
 from curate.cluster._centres import by_size, directions, distance_to_own, drawn, keys, nearest, need_scikit_learn
-from curate.errors import DataError, MethodError
-from curate.pool import Clusters
-from curate.vectors import unit
+from curate.contract.errors import DataError, MethodError
+from curate.rows.pool import Clusters
+from curate.vectors.unit import unit
 
 _MOST_WORK = 100_000**2 * 16  # rows² x dimensions
 

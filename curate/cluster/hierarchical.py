@@ -18,9 +18,9 @@ import numpy as np
 
 from curate.cluster import kmeans
 from curate.cluster._centres import by_size, cut, directions, distance_to_own, drawn, keys, nearest, totals
-from curate.errors import MethodError
-from curate.pool import Clusters
-from curate.vectors import unit
+from curate.contract.errors import MethodError
+from curate.rows.pool import Clusters
+from curate.vectors.unit import unit
 
 _MOST_LEAVES = 4_096
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 import numpy as np
 
 from curate.cluster._centres import by_size, directions, drawn, keys, nearest, need_scikit_learn
-from curate.errors import MethodError
-from curate.pool import Clusters
-from curate.vectors import unit
+from curate.contract.errors import MethodError
+from curate.rows.pool import Clusters
+from curate.vectors.unit import unit
 
 _TRAINING_ROWS = 256  # a cluster
 _START_ROWS = 32  # a cluster, among which k-means++ chooses

@@ -20,10 +20,10 @@ import warnings
 import numpy as np
 
 from curate.cluster._centres import by_size, drawn, keys, nearest, need_scikit_learn
-from curate.errors import MethodError
-from curate.pool import Clusters
-from curate.progress import bar
-from curate.vectors import unit
+from curate.contract.errors import MethodError
+from curate.contract.progress import bar
+from curate.rows.pool import Clusters
+from curate.vectors.unit import unit
 
 _BATCH = 1_024  # rows, and at least so many a cluster:
 _BATCH_PER_CLUSTER = 4

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from curate.pool import Duplicates
+from curate.rows.pool import Duplicates
 
 TEXT = "record"
 

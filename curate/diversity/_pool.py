@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.progress import bar
+from curate.contract.progress import bar
 
 _BLOCK = 1_024  # rows compared with the pool's sample at a time: 80 MB with 20,000 of them
 _SAME = 1 - 5e-7  # rows with a larger cosine are copies; float32 tells no more

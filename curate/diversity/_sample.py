@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate import columns
-from curate.draws import draws
+from curate.contract import columns
+from curate.contract.draws import draws
 
 _PAIRS = 20_000_000  # cosines held at once: 80 MB
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate import columns
-from curate.ngrams import normalised
+from curate.contract import columns
+from curate.rows.ngrams import normalised
 
 _SLICE = 20_000  # rows at a time, so that the words as text are never all held
 

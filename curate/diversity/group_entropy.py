@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from curate import columns
+from curate.contract import columns
 from curate.diversity._sample import Sample
 
 _GROUPS = ("cluster", columns.TASK, columns.SOURCE, columns.TEMPLATE)

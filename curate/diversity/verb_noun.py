@@ -20,7 +20,7 @@ import re
 
 import polars as pl
 
-from curate import columns
+from curate.contract import columns
 from curate.diversity._sample import Sample
 from curate.diversity.group_entropy import bits
 

@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from curate.errors import DataError, MethodError, SourceError
-from curate.files import sha256
+from curate.contract.errors import DataError, MethodError, SourceError
+from curate.contract.files import sha256
 
 TEXT = "id"
 

@@ -29,10 +29,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curate.draws import draw
+from curate.contract.draws import draw
+from curate.contract.errors import MethodError
+from curate.contract.progress import bar
 from curate.embed.last_hidden import check_length, load, model_facts, model_folder, token_batches, token_limit
-from curate.errors import MethodError
-from curate.progress import bar
 
 TEXT = "record"
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from curate.errors import MethodError
-from curate.progress import track
+from curate.contract.errors import MethodError
+from curate.contract.progress import track
 
 TEXT = "prompt"
 

@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 
-from curate.device import device as _device
+from curate.contract.device import device as _device
+from curate.contract.errors import DataError, MethodError, MissingExtra
+from curate.contract.files import digest
+from curate.contract.progress import bar
 from curate.embed.last_hidden import contents, model_folder
-from curate.errors import DataError, MethodError, MissingExtra
-from curate.files import digest
-from curate.progress import bar
 
 TEXT = "fields"
 

@@ -28,11 +28,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curate.device import device as _device
+from curate.contract.device import device as _device
+from curate.contract.errors import MethodError, MissingExtra
+from curate.contract.files import digest, sha256
+from curate.contract.progress import bar
 from curate.embed.sentence import _batches, _dtype
-from curate.errors import MethodError, MissingExtra
-from curate.files import digest, sha256
-from curate.progress import bar
 
 TEXT = "record"
 

@@ -26,10 +26,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from curate.device import device as _device
-from curate.errors import DataError, MethodError, MissingExtra
-from curate.files import digest, sha256
-from curate.progress import bar
+from curate.contract.device import device as _device
+from curate.contract.errors import DataError, MethodError, MissingExtra
+from curate.contract.files import digest, sha256
+from curate.contract.progress import bar
 
 TEXT = "prompt"
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from curate.errors import MethodError
+from curate.contract.errors import MethodError
 
 TEXT = "response"
 

@@ -23,13 +23,13 @@ from typing import Any
 
 import orjson
 
-from curate import licences
-from curate.draws import draw
-from curate.errors import DataError, SourceError
-from curate.files import digest, sha256
+from curate.contract.draws import draw
+from curate.contract.errors import DataError, SourceError
+from curate.contract.files import digest, sha256
+from curate.contract.progress import track
 from curate.load import docstring_parser
 from curate.load.records import Raw
-from curate.progress import track
+from curate.rows import licences
 
 TEMPLATE = "pools/docstrings"
 MINIMUM = 120  # characters of a section that is asked for

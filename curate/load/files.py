@@ -31,8 +31,8 @@ from typing import IO, Any
 
 import orjson
 
-from curate.errors import SourceError
-from curate.files import sha256
+from curate.contract.errors import SourceError
+from curate.contract.files import sha256
 from curate.load.records import Raw, plain
 
 _Row = tuple[int, dict[str, Any] | None, str | None]  # number, columns, problem

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from curate.errors import MissingExtra, RequestError, SourceError
+from curate.contract.errors import MissingExtra, RequestError, SourceError
+from curate.contract.progress import say
 from curate.load.records import Raw, plain
-from curate.progress import say
 
 _TIMEOUT = 10.0  # seconds to wait for the Hub's first answer, before anything that retries
 

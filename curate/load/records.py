@@ -42,14 +42,14 @@ from typing import Any, Literal, NamedTuple
 import orjson
 import polars as pl
 
-from curate import methods
-from curate.errors import MethodError, RequestError, RowSkipped, SourceError
-from curate.methods import Method
-from curate.render import sandbox
-from curate.render.engine import Engine
-from curate.render.template import TemplateSet, load_set
-from curate.table import LOAD_SCHEMA, REMOVED_SCHEMA
-from curate.task_clusters import AUTO
+from curate.contract import methods
+from curate.contract.errors import MethodError, RequestError, RowSkipped, SourceError
+from curate.contract.methods import Method
+from curate.rows.table import LOAD_SCHEMA, REMOVED_SCHEMA
+from curate.rows.task_clusters import AUTO
+from curate.template import sandbox
+from curate.template.engine import Engine
+from curate.template.sets import TemplateSet, load_set
 
 CHUNK_ROWS = 50_000
 CHUNK_CHARACTERS = 64_000_000  # of the raw columns as JSON: long rows make shorter chunks
@@ -124,7 +124,7 @@ def common(
 
     name: in the column `source`. as, template: the shape of the rows, or the template set that reads them. license, task:
     of all rows, in place of what the loader or the template set knows. task_cluster: the same, or "auto": found from the
-    records (curate/task_clusters.py). columns: raw columns to rename first, new name: old name. where: columns
+    records (curate/rows/task_clusters.py). columns: raw columns to rename first, new name: old name. where: columns
     and the values to keep, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error: what happens when
     more than 5 % of a file cannot be read.
     """

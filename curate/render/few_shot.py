@@ -17,12 +17,12 @@ import numpy as np
 import orjson
 import polars as pl
 
-from curate import columns
-from curate.draws import draw, draws, uniform
-from curate.errors import RequestError, RowSkipped
-from curate.render.engine import Engine, Message, Rendered
-from curate.render.options import permutation
-from curate.token_counts import counter
+from curate.contract import columns
+from curate.contract.draws import draw, draws, uniform
+from curate.contract.errors import RequestError, RowSkipped
+from curate.rows.token_counts import counter
+from curate.template.engine import Engine, Message, Rendered
+from curate.template.options import permutation
 
 REASON = "kept as an exemplar for few-shot prompts"
 _LEAST_ROWS = 5  # of a set for each exemplar

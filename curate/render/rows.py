@@ -16,17 +16,17 @@ import orjson
 import polars as pl
 import pyarrow as pa
 
-from curate import columns
-from curate.draws import draws
-from curate.errors import RequestError, RowSkipped, TemplateError
-from curate.progress import bar
+from curate.contract import columns
+from curate.contract.draws import draws
+from curate.contract.errors import RequestError, RowSkipped, TemplateError
+from curate.contract.progress import bar
 from curate.render import few_shot as shots
-from curate.render import sandbox
-from curate.render.engine import Engine, Rendered, as_is
 from curate.render.few_shot import Composer
-from curate.render.template import load_set
 from curate.render.vector import Vector, compile_set
-from curate.table import MESSAGES_TYPE
+from curate.rows.table import MESSAGES_TYPE
+from curate.template import sandbox
+from curate.template.engine import Engine, Rendered, as_is
+from curate.template.sets import load_set
 
 _CHUNK = 50_000  # rows at a time
 _SLICE = 5_000  # rows that stand in memory as Python values

@@ -28,14 +28,14 @@ import polars as pl
 import pyarrow as pa
 from jinja2 import nodes
 
-from curate import columns
-from curate.draws import draws, pairs
-from curate.render import sandbox
-from curate.render.cleanup import SENTENCE_ENDS
-from curate.render.engine import Engine
-from curate.render.options import fitting, lay_out, permutation, unshown, without_options
-from curate.render.template import Template
-from curate.table import MESSAGES_TYPE
+from curate.contract import columns
+from curate.contract.draws import draws, pairs
+from curate.rows.table import MESSAGES_TYPE
+from curate.template import sandbox
+from curate.template.cleanup import SENTENCE_ENDS
+from curate.template.engine import Engine
+from curate.template.options import fitting, lay_out, permutation, unshown, without_options
+from curate.template.sets import Template
 
 MOST_CHOICES = 5  # of more there are too many orders to lay them all out beforehand
 

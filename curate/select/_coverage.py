@@ -213,7 +213,7 @@ class GraphCoverage:
     what it is nearer than that, and not as much as a pick in the middle of the row's neighbourhood. `python -m benchmarks
     select` prints what the choice is worth beside the exact one.
 
-    index, cosine: int32 and float32 (n, t), the neighbours of each row and how near they are (curate/neighbours.py).
+    index, cosine: int32 and float32 (n, t), the neighbours of each row and how near they are (curate/vectors/neighbours.py).
     """
 
     exact = False

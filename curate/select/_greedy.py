@@ -15,8 +15,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from curate.constraints import Constraints, Remaining
-from curate.progress import bar
+from curate.contract.progress import bar
+from curate.rows.constraints import Constraints, Remaining
 
 _FRONT = 1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below these
 _BLOCK = 64  # rows whose gains are brought up to date at first, and twice as many each time that this was not enough,

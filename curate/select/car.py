@@ -18,11 +18,11 @@ import math
 
 import numpy as np
 
-from curate.constraints import Constraints, numbers
-from curate.errors import MethodError, MissingExtra
-from curate.pool import Picks, Pool
+from curate.contract.errors import MethodError, MissingExtra
+from curate.rows.constraints import Constraints, numbers
+from curate.rows.pool import Picks, Pool
 from curate.select.centroid import clusters
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _VARIANCE = 0.95  # that the principal components keep
 _BLOCK = 16_384  # rows at a time

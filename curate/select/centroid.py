@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 
 from curate.cluster import kmeans, mini_batch
-from curate.constraints import Constraints
-from curate.errors import MethodError
-from curate.pool import Clusters, Picks, Pool
-from curate.vectors import unit_by_id
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Clusters, Picks, Pool
+from curate.vectors.unit import unit_by_id
 
 _MANY = 1_000  # clusters, from which on k-means proper takes longer than it is better
 

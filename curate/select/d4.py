@@ -20,12 +20,12 @@ import math
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
-from curate.progress import bar
+from curate.contract.errors import MethodError
+from curate.contract.progress import bar
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select.centroid import clusters
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _BLOCK = 1_024  # rows of a cluster that are compared with
 _CHUNK = 8_192  # rows of it at a time

@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints, Remaining, numbers
-from curate.errors import ContractError, MethodError
-from curate.pool import Picks, Pool
-from curate.progress import bar
+from curate.contract.errors import ContractError, MethodError
+from curate.contract.progress import bar
+from curate.rows.constraints import Constraints, Remaining, numbers
+from curate.rows.pool import Picks, Pool
 from curate.select.top_score import by_falling
-from curate.vectors import unit
+from curate.vectors.unit import unit
 
 _BLOCK = 512  # rows looked at in one matrix product
 _KEPT = 8_192  # kept rows that a block is compared with at a time
@@ -132,7 +132,7 @@ class _Kept:
 
 
 def _check(vectors: np.ndarray, pool: Pool) -> None:
-    """What ``curate.vectors.unit_by_id`` checks, without a copy of all vectors."""
+    """What ``curate.vectors.unit.unit_by_id`` checks, without a copy of all vectors."""
     if len(vectors) != len(pool):
         raise ContractError(f"deita was given {len(vectors)} vectors for {len(pool)} rows; run the `embed` step again")
     for start in range(0, len(vectors), _KEPT):

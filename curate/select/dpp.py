@@ -26,11 +26,11 @@ import math
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select._greedy import greedy
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _LEAST = 1e-4  # ridges below this drown in the rounding of single precision
 _LOOK = 2_048  # rows brought up to date at a time

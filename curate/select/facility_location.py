@@ -23,14 +23,15 @@ from typing import Any
 
 import numpy as np
 
-from curate import columns, neighbours
-from curate.constraints import Constraints
-from curate.draws import draws, shuffled
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.contract import columns
+from curate.contract.draws import draws, shuffled
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select._coverage import Coverage, GraphCoverage
 from curate.select._greedy import Found, greedy
-from curate.vectors import unit_by_id
+from curate.vectors import neighbours
+from curate.vectors.unit import unit_by_id
 
 _EXACT = 60_000  # rows up to which all pairs are looked at, if not told otherwise
 _NEIGHBORS = 16  # of each row, above that

@@ -23,11 +23,11 @@ import math
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select._greedy import greedy
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows whose sums are computed in double precision at a time
 _TIE = 1e-5  # gains closer than this are rounding, and go by id

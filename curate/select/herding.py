@@ -19,10 +19,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.pool import Picks, Pool
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select._greedy import greedy
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows whose products with the mean are computed in double precision at a time
 _TIE = 1e-5  # products closer than this are rounding, and go by id

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.draws import draws
-from curate.pool import Picks, Pool
-from curate.vectors import unit_by_id
+from curate.contract.draws import draws
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
+from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows compared at a time
 

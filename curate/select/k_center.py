@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.device import device as _device
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
-from curate.progress import bar
+from curate.contract.device import device as _device
+from curate.contract.errors import MethodError
+from curate.contract.progress import bar
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select._greedy import greedy
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _BLOCK = 64  # far rows whose distances are computed in one matrix product; most of them are picked before the next one
 _TIE = 1e-6  # squared distances closer than this are rounding, and go by id

@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints, numbers
-from curate.draws import uniform
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.contract.draws import uniform
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints, numbers
+from curate.rows.pool import Picks, Pool
 from curate.select.centroid import clusters
 from curate.select.temperature import interleaved
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _ROWS_A_CLUSTER = 10  # on average: with fewer, most clusters are due less than one row
 

@@ -31,11 +31,11 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from curate.constraints import Constraints, numbers
-from curate.errors import ContractError, DataError, MethodError
-from curate.pool import Picks, Pool
+from curate.contract.errors import ContractError, DataError, MethodError
+from curate.rows.constraints import Constraints, numbers
+from curate.rows.pool import Picks, Pool
 from curate.select._greedy import greedy
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _POWER, _START = 0.8, 1e-6
 _BLOCK = 1_024  # labels compared with all labels at a time

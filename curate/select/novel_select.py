@@ -28,14 +28,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate import columns
-from curate.constraints import Constraints
+from curate.contract import columns
+from curate.contract.draws import draws
+from curate.contract.errors import MethodError
 from curate.diversity._pool import around
-from curate.draws import draws
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 from curate.select._greedy import greedy
-from curate.vectors import unit_by_id
+from curate.vectors.unit import unit_by_id
 
 _NEIGHBOURS = 10
 _SAMPLE = 20_000  # rows that density is measured against

@@ -22,9 +22,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from curate.constraints import Constraints, numbers
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints, numbers
+from curate.rows.pool import Picks, Pool
 from curate.select import facility_location
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.draws import shuffled
-from curate.pool import Picks, Pool
+from curate.contract.draws import shuffled
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 
 
 def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None) -> Picks:

@@ -27,11 +27,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 
-from curate.constraints import Constraints
-from curate.errors import DataError, MethodError
-from curate.pool import Picks, Pool
-from curate.progress import track
-from curate.vectors import unit_by_id
+from curate.contract.errors import DataError, MethodError
+from curate.contract.progress import track
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
+from curate.vectors.unit import unit_by_id
 
 _BLOCK = 32  # queries compared with all rows at a time
 _SPARE = 32  # rows that a query's list holds beyond four times its share of the budget; used up, it is made anew

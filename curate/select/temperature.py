@@ -16,10 +16,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.constraints import Constraints
-from curate.draws import shuffled
-from curate.errors import MethodError
-from curate.pool import Picks, Pool
+from curate.contract.draws import shuffled
+from curate.contract.errors import MethodError
+from curate.rows.constraints import Constraints
+from curate.rows.pool import Picks, Pool
 
 
 def select(

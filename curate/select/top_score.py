@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate import columns
-from curate.constraints import Constraints, numbers
-from curate.pool import Picks, Pool
+from curate.contract import columns
+from curate.rows.constraints import Constraints, numbers
+from curate.rows.pool import Picks, Pool
 
 
 def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None, by: str) -> Picks:

@@ -22,7 +22,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 from train import attention
 from train.attention import Documents
 from train.batches import packs

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 from train import checkpoint
 from train.fit import State, fit
 from train.objectives import response_only

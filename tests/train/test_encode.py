@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 from train.encode import END_OF_TURN, INSTRUCTION, RESPONSE, SYSTEM, TEMPLATE, Encoder
 
 CHATS = ("plain", "chatml")

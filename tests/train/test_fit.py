@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 from train.batches import Stream, packs
 from train.encode import Encoded, Encoder
 from train.fit import _backward, _share, fit, minimum_steps

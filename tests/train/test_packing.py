@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 from train.packing import best_fit
 
 lengths = st.lists(st.integers(1, 50), max_size=60)

@@ -16,7 +16,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from curate.errors import ContractError, MethodError, RequestError, TrainingError
+from curate.contract.errors import ContractError, MethodError, RequestError, TrainingError
 from train import run
 from train.models import load_model, save_model
 from train.run import train

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from curate.errors import ContractError, RequestError
+from curate.contract.errors import ContractError, RequestError
 from train.encode import RESPONSE
 from train.models import save_model
 from train.scoring import by_template

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from curate.errors import ContractError, RequestError
+from curate.contract.errors import ContractError, RequestError
 from train.study.analysis import Moments, Results, analyse, equivalence, holm, worth
 
 

@@ -15,8 +15,8 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from curate.draws import shuffled
-from curate.errors import ContractError, DataError, RequestError, TrainingError
+from curate.contract.draws import shuffled
+from curate.contract.errors import ContractError, DataError, RequestError, TrainingError
 from train import tiny
 from train.encode import Encoder
 from train.fit import fit

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from curate.errors import TrainingError
+from curate.contract.errors import TrainingError
 from train import tiny
 from train.encode import END_OF_TURN, RESPONSE, TEMPLATE, Encoder
 from train.models import load_model

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from curate.columns import ANSWER, CHOICES, ID, MESSAGES, TEMPLATE, TEMPLATE_KIND, TEMPLATE_SET
-from curate.errors import ContractError, DataError
+from curate.contract.columns import ANSWER, CHOICES, ID, MESSAGES, TEMPLATE, TEMPLATE_KIND, TEMPLATE_SET
+from curate.contract.errors import ContractError, DataError
 from train.scoring.perplexity import Scores, read_rows, score
 
 _NEEDED = (TEMPLATE, TEMPLATE_KIND, CHOICES, ANSWER)

@@ -17,9 +17,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
-from curate.columns import ID, MESSAGES, TASK
-from curate.errors import ContractError, DataError, RequestError
-from curate.progress import track
+from curate.contract.columns import ID, MESSAGES, TASK
+from curate.contract.errors import ContractError, DataError, RequestError
+from curate.contract.progress import track
 from train.batches import packs
 from train.cross_entropy import token_losses
 from train.encode import RESPONSE, Encoded, Encoder

@@ -42,7 +42,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from scipy import optimize, stats
 
-from curate.errors import ContractError, RequestError
+from curate.contract.errors import ContractError, RequestError
 
 ENOUGH_DRAWS = 5  # below, the interval covers items only
 LEVEL = 0.95

@@ -25,9 +25,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from curate.errors import TrainingError
-from curate.files import whole, write_json
-from curate.progress import bar
+from curate.contract.errors import TrainingError
+from curate.contract.files import whole, write_json
+from curate.contract.progress import bar
 from train.encode import Encoded
 from train.fit import FitReport, fit
 from train.models import load_model

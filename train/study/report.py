@@ -19,8 +19,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from curate.files import write_bytes, write_text
-from curate.page import Section, paragraph, preformatted, render_page, table
+from curate.contract.files import write_bytes, write_text
+from curate.contract.page import Section, paragraph, preformatted, render_page, table
 from train.study.analysis import ENOUGH_DRAWS, Analysis, Comparison, Estimate, Worth
 
 # Okabe and Ito's colours, told apart by colour-blind readers too; on dark paper the same hues, lighter. The first is the

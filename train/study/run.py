@@ -32,10 +32,10 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 
-from curate.draws import draw as hashed
-from curate.draws import shuffled
-from curate.errors import ContractError, DataError, RequestError
-from curate.files import digest, read_json, sha256, whole, write_json
+from curate.contract.draws import draw as hashed
+from curate.contract.draws import shuffled
+from curate.contract.errors import ContractError, DataError, RequestError
+from curate.contract.files import digest, read_json, sha256, whole, write_json
 from train.encode import Encoded, Encoder
 from train.fit import minimum_steps
 from train.models import load_model

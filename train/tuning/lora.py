@@ -15,7 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import PreTrainedModel
 
-from curate.draws import draw
+from curate.contract.draws import draw
 
 LEARNING_RATE = 2e-4
 

@@ -1,0 +1,161 @@
+"""Looks over template sets: `tamis templates check`, and what `ls` and `show` print.
+
+Reading a set already refuses what can never work: an unknown key, bad Jinja, a role that is not there, options without an
+answer (``READING``). The rules of rules.py, row_rules.py and hub_rules.py find what would run and be wrong; each is one
+function, named by its rule. ``rules()`` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from curate.contract.errors import RequestError, RowSkipped, TemplateError
+from curate.contract.progress import track
+from curate.lint.hub_rules import HUB, Fetch, fetch, fetched
+from curate.lint.row_rules import REAL, ROWS, example
+from curate.lint.rules import STATIC, near_duplicates
+from curate.lint.subject import LIMITS, Raw, Subject
+from curate.template import sandbox
+from curate.template.engine import Engine
+from curate.template.sets import Finding, TemplateSet, load_set, names, read_set
+
+READING = {  # rules of curate/template/sets.py
+    "name": "There is no such set, or the file cannot be read.",
+    "yaml": "The file is not the YAML that is read here.",
+    "unknown-key": "A key that no set or template has.",
+    "missing-key": "A key that must be there is missing.",
+    "wrong-type": "A value of the wrong type: a list where a text should stand.",
+    "unknown-value": "A kind, a style or a metric that there is none of.",
+    "role-name": "A name that no role can have.",
+    "undefined-role": "A text or an expression reads a role that is not there, or is misspelt.",
+    "jinja": "A text that is not valid Jinja, or uses a filter that is not there.",
+    "sandbox": "A text that tries to reach what the sandbox forbids.",
+    "unseeded-randomness": "A text that draws at random by itself; draws are the engine's, keyed by seed and row.",
+    "choices": "Choices that are fewer than two, not texts, or twice the same; or not as many as the set's.",
+    "inverted-options": "An inverted prompt that shows options.",
+    "options-without-answer": "Options are shown, and the target is none of them.",
+    "templates-or-messages": "Both of two forms of which a set or a template has one, or neither.",
+    "message-roles": "Messages that have no user's, or do not end with the assistant's.",
+    "duplicate-name": "Two templates of one name.",
+}
+
+
+def rules() -> dict[str, str]:
+    """Every rule and what it finds."""
+    functions = (*STATIC, near_duplicates, example, *ROWS, *REAL, *HUB)
+    found = {_rule(function.__name__): (function.__doc__ or "").split("\n\n")[0] for function in functions}
+    return READING | {rule: " ".join(said.split()) for rule, said in found.items()}
+
+
+def _rule(function: str) -> str:
+    return function.replace("near_duplicates", "near_duplicate").replace("_", "-")
+
+
+def findings(
+    sets: list[str],
+    base: Path | None = None,
+    *,
+    data: str | None = None,
+    header: list[str] | None = None,
+    limit: int = LIMITS.rows,
+    hub: bool = False,
+    fetch: Fetch = fetch,
+) -> list[dict[str, str]]:
+    """Everything that is wrong with the sets, by name or path; with the whole library if none is named. One mapping a
+    finding: rule, where (file:line), why, mend. Also for a file that cannot be read at all.
+
+    data, header: a path that the source `files` reads, whose first ``limit`` rows go through the one set named. hub: also
+    look at the Hub, with ``fetch``. Raises RequestError, SourceError: no such data, no network.
+    """
+    if data is not None and len(sets) != 1:
+        raise RequestError("--data: name the one set that these rows are for")
+    found: list[Finding] = []
+    subjects: list[Subject] = []
+    for name in sets or names():
+        template_set, unreadable = read_set(name, base)
+        found += unreadable
+        if template_set is not None:
+            subjects.append(Subject(template_set))
+    with sandbox.watched():
+        for subject in track(subjects, "checking"):
+            found += _checked(subject)
+            if data is not None:
+                found += on_rows(subject.set, list(islice(_rows(data, header, base or Path()), limit)))
+            if hub and subject.set.hub is not None:
+                for where, there in fetched(subject.set, fetch):
+                    found += [finding for rule in HUB for finding in rule(subject, where, there)]
+                    rows = [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)]
+                    found += on_rows(subject.set, rows) if subject.set.needs <= set(there.columns) else []
+    found += near_duplicates(subjects)
+    return [asdict(finding) for finding in dict.fromkeys(found)]
+
+
+def check(template_set: TemplateSet) -> list[Finding]:
+    """What would run and be wrong in one set, as far as the set and its examples tell: no finding for a good one."""
+    subject = Subject(template_set)
+    return [*_checked(subject), *near_duplicates([subject])]
+
+
+def _checked(subject: Subject) -> list[Finding]:
+    return [finding for rule in (*STATIC, example, *ROWS) for finding in rule(subject)]
+
+
+def on_rows(template_set: TemplateSet, rows: Sequence[Raw]) -> list[Finding]:
+    """What real rows show: (where, columns) of each."""
+    subject = Subject(template_set, rows)
+    return [finding for rule in (*ROWS, *REAL) for finding in rule(subject)]
+
+
+def _rows(data: str, header: list[str] | None, base: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    from curate.load import files
+
+    for raw in files.load(path=data, header=header, base=base):
+        if raw.fields is not None:  # a line that is no row is told by the run
+            yield raw.where, raw.fields
+
+
+def listing() -> list[dict[str, Any]]:
+    """The library, one mapping a set: name, about, templates, inverted, choices, license, verified."""
+    return [
+        {
+            "name": found.name,
+            "about": found.about,
+            "templates": len(found.templates),
+            "inverted": sum(template.kind == "inverted" for template in found.templates),
+            "choices": ", ".join(found.choices) if isinstance(found.choices, tuple) else found.choices,
+            "license": found.license,
+            "verified": found.verified,
+        }
+        for found in map(load_set, names())
+    ]
+
+
+def summary(rows: list[dict[str, Any]]) -> str:
+    """A listing in two sentences."""
+    templates, inverted = (sum(row[column] for row in rows) for column in ("templates", "inverted"))
+    verified = sum(row["verified"] for row in rows)
+    return (
+        f"{len(rows)} sets with {templates:,} templates, {inverted} of them turned around. "
+        f"{verified} sets are verified on real rows, {len(rows) - verified} are not."
+    )
+
+
+def rendered_example(name: str, base: Path | None = None, *, derived: bool = False) -> list[dict[str, Any]]:
+    """A set's own examples in each template that applies, with those derived from them if asked for: template, kind,
+    options_style, choices, answer, references, messages, shots. Nothing where they do not render, which is a finding."""
+    template_set = load_set(name, base)
+    engine = Engine(template_set, inversions=float(derived))
+    try:
+        with sandbox.watched():
+            return [
+                rendered._asdict()
+                for fields in template_set.examples
+                for one in engine.unfold(fields)
+                for rendered in engine.render(template_set.name, one, which="all")
+            ]
+    except (RowSkipped, TemplateError):
+        return []

@@ -1,0 +1,242 @@
+"""The rules of `tamis templates check` that look at rows as the templates put them: the set's examples, or real rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+
+from curate.contract.errors import RowSkipped, TemplateError
+from curate.lint.metrics import METRICS
+from curate.lint.rules import WORDS_AND_ROWS
+from curate.lint.subject import LIMITS, Row, Subject, seams
+from curate.template.engine import Rendered
+from curate.template.sets import Finding
+
+Findings = Iterator[Finding]
+
+
+# --- examples --------------------------------------------------------------------------------------------------------
+
+
+def example(subject: Subject) -> Findings:
+    """The set's own examples must make a record each, and every template must render for one of them."""
+    unseen = {template.name: template for template in subject.set.templates}
+    for i, fields in enumerate(subject.set.examples):
+        try:
+            for one in subject.engine.unfold(fields):
+                subject.engine.record(one)
+                for rendered in subject.engine.render("example", one, which="all"):
+                    unseen.pop(rendered.template, None)
+        except (RowSkipped, TemplateError) as error:
+            why, mend = f"the example does not render: {error}", "mend the example or the set"
+            yield Finding("example", subject.example_at(i), why, mend)
+            return
+    for template in unseen.values():
+        why = "applies to none of the examples"
+        yield subject.at(template, "example", why, "add an example for which its `when` holds")
+
+
+# --- rows, or examples where there are none --------------------------------------------------------------------------
+
+_HEADING = re.compile(r"(?:^|\n)[^\n\x00]*:[ ]?\n?\Z")
+
+
+def empty_heading(subject: Subject) -> Findings:
+    """A line that ends with a colon and has nothing after it, because what is printed there is empty."""
+    for template in subject.set.templates:
+        for seam in seams(template):
+            heads = _HEADING.search(seam.before) and (not seam.after or seam.after.startswith("\n"))
+            if not heads or seam.message == len(template.messages) - 1:
+                continue
+            values = [v for row, _ in subject.renderings(template) for v in subject.values(template, row, seam.source)]
+            empty = sum(not value.strip() for value in values)
+            if empty and subject.often(empty, len(values)):
+                heading = seam.before.strip().rpartition("\n")[2]
+                why = f"leaves nothing after `{heading}` where `{seam.source}` is empty ({subject.share(empty, len(values))})"
+                mend = f"put the heading in `{{% if {seam.source} %}}…{{% endif %}}`, or give the template a `when`"
+                yield subject.at(template, "empty-heading", why, mend, seam.message, seam.line)
+
+
+def empty_gap(subject: Subject) -> Findings:
+    """Two empty lines in a row that no value holds: an empty value left them."""
+    for template in subject.set.templates:
+        hits, of = 0, 0
+        meant = any("\n\n\n" in source for _, source in template.messages)  # that is `white-space`
+        for row, rendered in subject.renderings(template) if not meant else ():
+            of += 1
+            if any("\n\n\n" in message["content"] for message in rendered.messages):
+                hits += "\n\n\n" not in str([*row.roles.values()]).replace("\\n", "\n")
+        if hits and subject.often(hits, of):
+            why = f"leaves two empty lines in a row ({subject.share(hits, of)})"
+            mend = "put what may be empty in `{% if … %}`, with its line break"
+            yield subject.at(template, "empty-gap", why, mend)
+
+
+def untrimmed_target(subject: Subject) -> Findings:
+    """A target that begins or ends with white space, which a model would learn."""
+    for template in subject.set.templates:
+        targets = [rendered.messages[-1]["content"] for _, rendered in subject.renderings(template)]
+        hits = sum(target != target.strip() for target in targets)
+        if hits and subject.often(hits, len(targets)):
+            why = f"has white space around its target ({subject.share(hits, len(targets))})"
+            yield subject.at(template, "untrimmed-target", why, "`| trim` the column")
+
+
+def inverted_enumerator(subject: Subject) -> Findings:
+    """An inverted prompt that gives a letter of options as the answer, and the options are nowhere."""
+    if subject.set.choices is not None or subject.set.answer is None:
+        return
+    for template in subject.set.templates:
+        if template.kind != "inverted" or "answer" not in template.input_reads:
+            continue
+        given = [v for row, _ in subject.renderings(template) for v in subject.values(template, row, "answer")]
+        listed = any(re.search(r"(?m)^\W*A[.):]|\(A\)", _prompt(r)) for _, r in subject.renderings(template))
+        if given and not listed and all(re.fullmatch(r"\(?[A-Ea-e][.)]?\)?", value) for value in given):
+            why = f"gives the letter `{given[0]}` as the answer and shows no options"
+            yield subject.at(template, "inverted-enumerator", why, "print the option's text")
+
+
+def gold_round_trip(subject: Subject) -> Findings:
+    """The right target, scored by the set's own metrics, must get all points, and a wrong choice must not."""
+    metrics = [(name, METRICS[name]) for name in subject.set.metrics if name in METRICS]
+    for template in subject.set.templates if metrics else ():
+        if template.kind == "inverted":
+            continue
+        found: dict[str, list[str]] = defaultdict(list)
+        of = 0
+        for _, rendered in subject.renderings(template):
+            of += 1
+            gold = rendered.messages[-1]["content"]
+            right = [rendered.choices[rendered.answer]] if rendered.choices and rendered.answer is not None else []
+            for name, metric in metrics:
+                if metric(gold, right or rendered.references) < 1:
+                    found[f"`{name}` does not give its own right target all points"].append(gold)
+                elif any(metric(other, right) >= 1 for other in _others(rendered)):
+                    found[f"`{name}` gives a wrong choice all points"].append(gold)
+        for why, golds in found.items():
+            if subject.often(len(golds), of):
+                mend = "name another metric, or put the choices so that it tells them apart"
+                said = f"has targets such as `{golds[0][:60]}`; {why}"
+                yield subject.at(template, "gold-round-trip", said, mend)
+
+
+def _others(rendered: Rendered) -> list[str]:
+    return [choice for i, choice in enumerate(rendered.choices or ()) if i != rendered.answer]
+
+
+def too_long(subject: Subject) -> Findings:
+    """Prompt and target together are longer than most models take."""
+    for template in subject.set.templates:
+        lengths = [
+            sum(len(message["content"]) for message in rendered.messages)
+            for _, rendered in subject.renderings(template)
+        ]
+        hits = sum(length > LIMITS.characters for length in lengths)
+        if hits and subject.often(hits, len(lengths), LIMITS.long):
+            share, longest = subject.share(hits, len(lengths)), max(lengths)
+            why = f"comes out longer than {LIMITS.characters:,} characters ({share}, up to {longest:,})"
+            yield subject.at(template, "too-long", why, "shorten the column, or leave such rows out with `where`")
+
+
+# --- real rows only --------------------------------------------------------------------------------------------------
+
+
+def dropped_rows(subject: Subject) -> Findings:
+    """Rows that the set or one of its templates does not take, over 5 %; or that `where` leaves out, over half."""
+    if not subject.real:
+        return
+    subject.look()
+    dropped = subject.dropped.total()
+    if dropped > LIMITS.dropped * subject.total:
+        why = f"{dropped:,} of {subject.total:,} rows would be dropped: {_reasons(subject.dropped)}"
+        yield subject.at_key("dropped-rows", ("columns",), why, "mend the columns, or say in `where` which rows leave")
+    if subject.left_out > LIMITS.left_out * subject.total:
+        why = f"`where` leaves {subject.left_out:,} of {subject.total:,} rows out"
+        yield subject.at_key("dropped-rows", ("where",), why, "ask for less, or for other rows")
+    for template in subject.set.templates:
+        reasons = subject.unrendered[template.name]
+        if reasons.total() > LIMITS.dropped * len(subject.rows):
+            why = f"drops {reasons.total():,} of {len(subject.rows):,} rows: {_reasons(reasons)}"
+            yield subject.at(template, "dropped-rows", why, "give it a `when` that leaves them to other templates")
+
+
+def _reasons(reasons: Counter[str]) -> str:
+    return "; ".join(f"{reason} ({count:,})" for reason, count in reasons.most_common(3))
+
+
+def failing_rows(subject: Subject) -> Findings:
+    """Rows on which a template fails; a run would stop there."""
+    subject.look()
+    if subject.real and subject.failed:
+        where, error = next(iter(subject.failed.items()))
+        why = f"{len(subject.failed):,} of {subject.total:,} rows make a template fail, the first at {where}: {error}"
+        yield subject.at_key("failing-rows", ("templates",), why, "read only what every row has")
+
+
+def target_not_choice(subject: Subject) -> Findings:
+    """Rows whose answer is none of the choices."""
+    subject.look()
+    count = sum(
+        n for reason, n in subject.dropped.items() if re.match(r"the answer .* is none of the \d+ choices", reason)
+    )
+    if subject.real and count:
+        why = f"the answer of {count:,} of {subject.total:,} rows is none of the choices"
+        mend = "mend `answer` or `choices`, or leave the rows out with `where`"
+        yield subject.at_key("target-not-choice", ("answer",), why, mend)
+
+
+def never_drawn(subject: Subject) -> Findings:
+    """A template that no real row gets."""
+    if subject.real and len(subject.look().rows) > 1:
+        for template in subject.set.templates:
+            if not any(template.name in row.rendered for row in subject.rows):
+                why = f"applies to none of {len(subject.rows):,} rows"
+                yield subject.at(template, "never-drawn", why, "mend its `when`")
+
+
+def prompt_collision(subject: Subject) -> Findings:
+    """A template that puts different rows into one prompt with different targets: over 5 % of the rows, 20 % of those of an
+    inverted one. Rows whose own prompts are the same are the data's affair."""
+    if not subject.real:
+        return
+    for template in subject.set.templates:
+        groups: defaultdict[str, list[tuple[Row, Rendered]]] = defaultdict(list)
+        for row, rendered in subject.renderings(template):
+            groups[_prompt(rendered)].append((row, rendered))
+        hits = [prompt for prompt, group in groups.items() if _differ(group)]
+        rows, of = sum(len(groups[prompt]) for prompt in hits), sum(map(len, groups.values()))
+        if hits and rows > (LIMITS.inverted_colliding if template.kind == "inverted" else LIMITS.colliding) * of:
+            first = " ".join(max(hits, key=lambda prompt: len(groups[prompt])).split())[:60]
+            why = f"gives {100 * rows / of:.0f} % of the rows a prompt that others have with another target (`{first}`)"
+            yield subject.at(template, "prompt-collision", why, "tell more of the row in the prompt")
+
+
+def _differ(group: list[tuple[Row, Rendered]]) -> bool:
+    """Whether rows that differ have a common prompt here, and targets of which not each is right for each."""
+    row, rendered = group[0]
+    return any(
+        other.prompt != row.prompt and again.messages[-1]["content"] not in rendered.references
+        for other, again in group[1:]
+    )
+
+
+def one_answer(subject: Subject) -> Findings:
+    """All real rows have the same answer: the rows are sorted, or a column is read wrong."""
+    answers = {row.response for row in subject.look().rows}
+    if subject.real and len(answers) == 1 and len(subject.rows) >= LIMITS.same_answer:
+        why = f"all of {len(subject.rows):,} rows have the answer `{next(iter(answers))[:40]}`"
+        mend = "look at rows from all over the file, and at the column that `answer` reads"
+        yield subject.at_key("one-answer", ("answer",), why, mend)
+
+
+def _prompt(rendered: Rendered) -> str:
+    return "\n\n".join(message["content"] for message in rendered.messages[:-1])
+
+
+ROWS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+    *WORDS_AND_ROWS, empty_heading, empty_gap, untrimmed_target, inverted_enumerator, gold_round_trip, too_long,
+)  # fmt: skip
+REAL: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+    dropped_rows, failing_rows, target_not_choice, never_drawn, prompt_collision, one_answer,
+)  # fmt: skip

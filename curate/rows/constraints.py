@@ -1,0 +1,491 @@
+"""What a selection must obey, whichever selector makes it: a budget, quotas, caps, rows that must or must not be in, a score.
+
+    - select:
+        facility_location:
+          budget: 1000                                  # rows; or {tokens: 200000, tokenizer: words}
+          quotas: {source: {alpaca: 300, dolly: 700}}   # rows; or shares below 1; or `proportional`, or `equal`
+          at_most: {cluster: 5}                         # rows a value of the column
+          must_have: [row-1, row-7]                     # ids; or columns and values, as {source: lima}
+          must_not_have: {license: [unknown]}
+          quality: {score_ifd: 0.3}                     # column: weight between 0 and 1
+
+A quota is exact: the named groups get their rows, and all others together what remains of the budget, also where shares make
+less than 1; with `proportional` and `equal`
+rows without a value (null, or cluster -1, which is noise) are a group too. A cap does not touch them. Choices are greedy: where
+limits on two columns cross, a choice that obeys may exist though the greedy one does not find it. With quality, a greedy
+selector adds at each step the row with the largest (1 - weight) times gain, as a share of the largest first gain or of the most
+that a gain can be, plus weight times score, scaled to lie between 0 and 1 over the pool; so both terms stand on one scale. A selector that goes by a ranking takes the rows of its ranking that the
+constraints still let in; that is the greedy choice of its own objective.
+
+Reference: greedy under a partition of the rows reaches at least half of the best value (Fisher, Nemhauser and Wolsey 1978);
+under a budget of tokens the better of two greedy runs, one by gain and one by gain a token, reaches at least 31 % (Leskovec
+et al. 2007, "Cost-effective Outbreak Detection in Networks", theorem 2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from curate.contract import columns
+from curate.contract.errors import ContractError, DataError, MethodError
+from curate.contract.methods import nearest
+from curate.contract.progress import say
+from curate.rows.pool import Pool
+
+OTHERS = "all others"
+
+
+@dataclass(frozen=True)
+class Group:
+    """At most ``limit[code[i]]`` rows like row i; code -1 is free. exact: the limits are quotas, to be reached."""
+
+    column: str
+    names: tuple[str, ...]
+    code: np.ndarray  # int32 (n,)
+    limit: np.ndarray  # int64 (g,)
+    exact: bool = False
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What is asked of one selection, row i of each array for row i of the pool.
+
+    budget: rows at most. open: bool (n,), which may be picked. must: int64 (m,), those that are picked first. cost: float64
+    (n,), tokens of each row, with tokens, how many there may be in all. quality: float64 (n,) between 0 and 1, and its weight.
+    """
+
+    budget: int
+    open: np.ndarray
+    must: np.ndarray
+    groups: tuple[Group, ...] = ()
+    cost: np.ndarray | None = None
+    tokens: int = 0
+    quality: np.ndarray | None = None
+    weight: float = 0.0
+
+    @staticmethod
+    def none(rows: int, budget: int) -> Constraints:
+        """Nothing but a budget of rows."""
+        return Constraints(budget, np.ones(rows, bool), np.empty(0, np.int64))
+
+    def ordered(self, order: np.ndarray) -> Constraints:
+        """The same for the rows at ``order``, int64 (m,): all of them in another order, or some of them."""
+        at = np.full(len(self.open), -1, np.int64)
+        at[order] = np.arange(len(order))
+        must = at[self.must]
+        return replace(
+            self,
+            budget=min(self.budget, len(order)),
+            open=self.open[order],
+            must=np.sort(must[must >= 0]),
+            groups=tuple(replace(group, code=group.code[order]) for group in self.groups),
+            cost=None if self.cost is None else self.cost[order],
+            quality=None if self.quality is None else self.quality[order],
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing but a budget of rows."""
+        return not self.groups and self.cost is None and not len(self.must) and bool(self.open.all())
+
+    def begin(self) -> Remaining:
+        return Remaining(self)
+
+    def walk(self, ranking: np.ndarray) -> np.ndarray:
+        """The rows that a ranking, int64 (n,), gives: int64 (k,). Rows that must be in come first, in its order."""
+        self.refuse_quality()
+        if self.plain:
+            return ranking[: self.budget]
+        remaining, index = self.begin(), []
+        rows: Iterable[int] = ranking.tolist()
+        if len(self.must):
+            rows = [*ranking[np.isin(ranking, self.must)].tolist(), *ranking[~np.isin(ranking, self.must)].tolist()]
+        for row in rows:
+            if not remaining.rows:
+                break
+            if remaining.open[row]:
+                remaining.take(row)
+                index.append(row)
+        return np.array(index, dtype=np.int64)
+
+    def refuse_quality(self) -> None:
+        """For a selector that does not go by gains."""
+        if self.quality is not None:
+            raise MethodError(
+                "select: this selector goes by a ranking, in which `quality` has no weight; use it with a greedy one "
+                "(facility_location, k_center, dpp …), or take top_score or car"
+            )
+
+    def combined(self, gain: np.ndarray, scale: float, rows: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Gains of ``rows`` with the score, where there is one, each on a scale of 0 to 1."""
+        if self.quality is None:
+            return gain
+        if self.weight == 1:  # a gain that is not known yet is infinite, and none of it should count
+            return self.quality[rows]
+        return (1 - self.weight) / scale * gain + self.weight * self.quality[rows]
+
+
+class Remaining:
+    """Which rows may still be picked while picks are made. open: bool (n,). rows: how many more there may be at most."""
+
+    def __init__(self, constraints: Constraints):
+        self.open = constraints.open.copy()
+        self.rows = constraints.budget
+        self._groups = [
+            (group.code, group.limit.copy(), *_members(group.code, len(group.limit))) for group in constraints.groups
+        ]
+        for code, limit, *_ in self._groups:
+            self.open &= np.append(limit > 0, True)[code]
+        self._cost, self._tokens = constraints.cost, float(constraints.tokens)
+        if self._cost is not None:
+            self._dearest = np.argsort(-self._cost, kind="stable")  # rows that no longer fit stand at its front
+            self._at = 0
+            self._close_dear()
+
+    def take(self, row: int) -> None:
+        """``row`` is picked."""
+        self.open[row] = False
+        self.rows -= 1
+        if self.rows == 0:
+            self.open[:] = False
+        for code, limit, members, start in self._groups:
+            group = code[row]
+            if group >= 0:
+                limit[group] -= 1
+                if limit[group] == 0:
+                    self.open[members[start[group] : start[group + 1]]] = False
+        if self._cost is not None:
+            self._tokens -= self._cost[row]
+            self._close_dear()
+
+    def _close_dear(self) -> None:
+        assert self._cost is not None
+        while self._at < len(self._dearest) and self._cost[self._dearest[self._at]] > self._tokens:
+            self.open[self._dearest[self._at]] = False
+            self._at += 1
+
+
+def _members(code: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows of all groups one after another, where each group begins)."""
+    members = np.argsort(code, kind="stable")
+    return members, np.searchsorted(code[members], np.arange(groups + 1))
+
+
+# --- from a recipe ---------------------------------------------------------------------------------------------------
+
+
+def common(
+    *,
+    quotas: dict | None = None,
+    at_most: dict[str, int] | None = None,
+    must_have: list | dict | None = None,
+    must_not_have: list | dict | None = None,
+    quality: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """The options that every selector takes beside its own. Checks what can be checked without a pool."""
+    for column, share in (quotas or {}).items():
+        if isinstance(share, str) and share not in ("proportional", "equal"):
+            raise MethodError(
+                f"select: quotas of {column} are '{share}'; they are a mapping of values to rows or shares, or one of the "
+                f"words proportional, equal{nearest(share, ('proportional', 'equal'))}"
+            )
+        if isinstance(share, dict):
+            _check_shares(column, share)
+        elif not isinstance(share, str):
+            raise MethodError(f"select: quotas of {column} are {share!r}; write them as {{{column}: {{value: rows}}}}")
+    for column, rows in (at_most or {}).items():
+        if rows < 1:
+            raise MethodError(f"select: at_most of {column} is {rows}; it is a number of rows, 1 or more")
+    if quality is not None and len(quality) != 1:
+        raise MethodError("select: quality names one column and its weight, as in {score_ifd: 0.3}")
+    for column, weight in (quality or {}).items():
+        if not 0 <= weight <= 1:
+            raise MethodError(f"select: the weight of {column} is {weight}; it lies between 0 and 1")
+    return {
+        "quotas": quotas,
+        "at_most": at_most,
+        "must_have": must_have,
+        "must_not_have": must_not_have,
+        "quality": quality,
+    }
+
+
+def _check_shares(column: str, share: dict[Any, Any]) -> None:
+    numbers = [value for value in share.values() if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) < len(share) or not all(0 <= value < np.inf for value in numbers):
+        raise MethodError(f"select: a quota of {column} is no number of 0 or more; the quotas are {share}")
+    if any(isinstance(value, float) for value in numbers) and (max(numbers) > 1 or sum(numbers) > 1 + 1e-9):
+        raise MethodError(
+            f"select: quotas of {column} are shares, and should lie between 0 and 1 and make at most 1 together; they "
+            f"make {sum(numbers):g}"
+        )
+
+
+def budget_problem(budget: Any) -> str | None:
+    """What is wrong with a budget as a recipe writes it, or None."""
+    if isinstance(budget, dict):
+        wrong = [key for key in budget if key not in ("tokens", "tokenizer")]
+        tokens, tokenizer = budget.get("tokens"), budget.get("tokenizer", "words")
+        whole = isinstance(tokens, int) and not isinstance(tokens, bool) and tokens >= 0
+        if wrong or not whole or not isinstance(tokenizer, str):
+            return f"a budget of tokens is written {{tokens: 200000, tokenizer: words}}, and here it is {budget}"
+        return None
+    if not isinstance(budget, int) or isinstance(budget, bool) or budget < 0:
+        return f"a budget is a number of rows, 0 or more, or {{tokens: 200000}}, and here it is {budget!r}"
+    return None
+
+
+def build(
+    method: str,
+    pool: Pool,
+    budget: int | dict[str, Any],
+    *,
+    quotas: dict[str, Any] | None = None,
+    at_most: dict[str, int] | None = None,
+    must_have: list[str] | dict[str, Any] | None = None,
+    must_not_have: list[str] | dict[str, Any] | None = None,
+    quality: dict[str, float] | None = None,
+    base: Path | None = None,
+) -> Constraints:
+    """Binds options to a pool. Raises MethodError for a wrong option, DataError where no selection could obey, and says why.
+
+    budget: rows, or {"tokens": int, "tokenizer": str}, counted over messages' text: prompt and response.
+    """
+    problem = budget_problem(budget)
+    if problem:
+        raise MethodError(f"select {method}: {problem}")
+    common(quotas=quotas, at_most=at_most, must_have=must_have, must_not_have=must_not_have, quality=quality)
+    rows = len(pool)
+    opened = ~_named(method, pool, must_not_have, "must_not_have")
+    if must_not_have and opened.all():
+        say(f"  select {method}: must_not_have names {must_not_have}, and no row of this pool is so")
+    must = _named(method, pool, must_have, "must_have")
+    if (must & ~opened).any():
+        row = pool.ids[int(np.flatnonzero(must & ~opened)[0])]
+        raise DataError(f"select {method}: row {row} is in must_have and in must_not_have; take it out of one")
+    cost, tokens = None, 0
+    if isinstance(budget, dict):
+        from curate.rows import token_counts
+
+        tokens = int(budget["tokens"])
+        parts = [c for c in (columns.PROMPT, columns.RESPONSE) if c in pool.table.columns]
+        counts = [token_counts.count(pool.table[c], budget.get("tokenizer", "words"), base) for c in parts]
+        if not counts:
+            raise ContractError(f"select {method}: a budget of tokens needs the column `prompt` or `response`")
+        cost, budget = np.maximum(np.sum(counts, axis=0), 1).astype(np.float64), int(opened.sum())
+        if cost[must].sum() > tokens:
+            raise DataError(
+                f"select {method}: the rows of must_have hold {int(cost[must].sum()):,} tokens, more than the {tokens:,} asked"
+            )
+    else:
+        _enough(method, budget, rows, int(opened.sum()))
+        if must.sum() > budget:
+            raise DataError(
+                f"select {method}: must_have names {int(must.sum()):,} rows, more than the budget of {budget:,}"
+            )
+    groups = [
+        _quota(method, pool, column, share, budget, opened, cost is not None)
+        for column, share in (quotas or {}).items()
+    ]
+    groups += [_cap(method, pool, column, most) for column, most in (at_most or {}).items()]
+    for group in groups:
+        _fits(method, group, opened, must, budget, cost is not None)
+    score, weight = None, 0.0
+    for column, share in (quality or {}).items():
+        score, weight = _scaled(method, pool, column), float(share)
+    return Constraints(budget, opened, np.flatnonzero(must), tuple(groups), cost, tokens, score, weight)
+
+
+def _enough(method: str, budget: int, rows: int, opened: int) -> None:
+    if budget > opened:
+        less = f", {opened:,} of which are left by must_not_have" if opened < rows else ""
+        raise DataError(
+            f"select {method}: the budget of {budget:,} is larger than the pool of {rows:,} rows{less}; "
+            f"ask for at most {opened:,}, or filter less"
+        )
+
+
+def _named(method: str, pool: Pool, named: list[str] | dict[str, Any] | None, option: str) -> np.ndarray:
+    """bool (n,): the rows that a list of ids, or a mapping of columns to values, names."""
+    if not named:
+        return np.zeros(len(pool), bool)
+    if isinstance(named, dict):
+        mask = np.ones(len(pool), bool)
+        for column, value in named.items():
+            values, labels = value if isinstance(value, list) else [value], pool.labels(column, f"select {method}")
+            wanted = [str(one).lower() if isinstance(one, bool) else str(one) for one in values if one is not None]
+            found = labels.is_in(wanted).fill_null(False) | (labels.is_null() if None in values else False)
+            mask &= found.to_numpy()
+        if option == "must_have" and not mask.any():
+            raise DataError(f"select {method}: must_have names {named}, and no row of this pool is so; mend the values")
+        return mask
+    wanted = pl.Series([str(value) for value in named])
+    ids = pool.table[columns.ID]
+    missing = wanted.filter(~wanted.is_in(ids.implode()))
+    if len(missing) and option == "must_have":
+        raise DataError(
+            f"select {method}: must_have names {missing[0]!r}, which is no row of this pool ({len(missing):,} of "
+            f"{len(wanted):,} are missing); an earlier step may have removed it: `tamis show WORK --id {missing[0]}`"
+        )
+    return ids.is_in(wanted.implode()).to_numpy()
+
+
+def _codes(method: str, pool: Pool, column: str) -> tuple[np.ndarray, list[str]]:
+    """(int32 (n,) with -1 where there is no value or noise, the values in order)."""
+    text, values = pool.labels(column, f"select {method}"), pool.table[column]
+    none = values.is_null().to_numpy()
+    if values.dtype.is_integer():
+        none = none | (values.fill_null(0) < 0).to_numpy()
+    names, code = np.unique(text.fill_null("").to_numpy().astype(str), return_inverse=True)
+    used = np.unique(code[~none])
+    renumbered = np.full(len(names), -1, np.int32)
+    renumbered[used] = np.arange(len(used), dtype=np.int32)
+    return np.where(none, -1, renumbered[code]).astype(np.int32), names[used].tolist()
+
+
+def _cap(method: str, pool: Pool, column: str, most: int) -> Group:
+    code, names = _codes(method, pool, column)
+    return Group(column, tuple(names), code, np.full(len(names), most, np.int64))
+
+
+def _quota(method: str, pool: Pool, column: str, share: Any, budget: int, opened: np.ndarray, by_tokens: bool) -> Group:
+    code, names = _codes(method, pool, column)
+    sizes = np.bincount(code[opened & (code >= 0)], minlength=len(names))
+    if by_tokens and (isinstance(share, str) or any(isinstance(value, float) for value in share.values())):
+        raise MethodError(
+            f"select {method}: quotas of {column} in shares need a budget in rows; with a budget of tokens give rows, "
+            "which are then upper limits"
+        )
+    if isinstance(share, str):  # rows without a value are one group more, whose quota is what the others leave
+        sizes = np.append(sizes, int((opened & (code < 0)).sum()))
+        rows = _rounded(sizes, budget) if share == "proportional" else _even(sizes, budget)
+        wanted = dict(zip(names, rows[:-1].tolist(), strict=True))
+    else:
+        unknown = [str(name) for name in share if str(name) not in names]
+        if unknown:
+            raise DataError(
+                f"select {method}: quotas name {column} '{unknown[0]}', of which the pool has no row; it has "
+                f"{', '.join(names[:12])}{' …' if len(names) > 12 else ''}{nearest(unknown[0], names)}"
+            )
+        wanted = {str(name): value for name, value in share.items()}
+        if any(isinstance(value, float) for value in wanted.values()):
+            rest = max(0.0, 1 - sum(wanted.values()))
+            rows = _rounded(np.array([*wanted.values(), rest]), budget)
+            wanted = dict(zip(wanted, rows[:-1].tolist(), strict=True))
+    total = int(sum(wanted.values()))
+    if total > budget and not by_tokens:
+        raise DataError(
+            f"select {method}: the quotas of {column} make {total:,} rows, more than the budget of {budget:,}"
+        )
+    place = {name: number for number, name in enumerate(wanted)}
+    renumbered = np.array([*(place.get(name, len(place)) for name in names), len(place)], np.int32)
+    limit = np.array([*wanted.values(), budget - total if not by_tokens else budget], np.int64)
+    return Group(column, (*wanted, OTHERS), renumbered[code], limit, exact=not by_tokens)
+
+
+def _rounded(sizes: np.ndarray, budget: int) -> np.ndarray:
+    """Whole numbers that make ``budget``, in proportion to sizes, by largest remainders: int64 (g,)."""
+    exact = sizes / max(sizes.sum(), 1e-300) * budget
+    whole = np.floor(exact + 1e-9).astype(np.int64)
+    most = np.argsort(-(exact - whole), kind="stable")[: budget - int(whole.sum())]
+    whole[most] += 1
+    return whole
+
+
+def _even(sizes: np.ndarray, budget: int) -> np.ndarray:
+    """As even as the sizes let it be, the earlier groups one more: int64 (g,)."""
+    given = np.zeros(len(sizes), np.int64)
+    while (left := budget - int(given.sum())) > 0 and (free := np.flatnonzero(given < sizes)).size:
+        each = max(1, left // len(free))
+        for group in free[: left if each == 1 else None]:
+            given[group] += min(each, int(sizes[group] - given[group]), budget - int(given.sum()))
+    return given
+
+
+def _fits(method: str, group: Group, opened: np.ndarray, must: np.ndarray, budget: int, by_tokens: bool) -> None:
+    """Whether one group's limits alone can be obeyed."""
+    size = np.bincount(group.code[opened & (group.code >= 0)], minlength=len(group.limit))
+    forced = np.bincount(group.code[must & (group.code >= 0)], minlength=len(group.limit))
+    word = "quotas" if group.exact else "at_most"
+    for name, most, has, musts in zip(group.names, group.limit.tolist(), size.tolist(), forced.tolist(), strict=True):
+        if musts > most:
+            raise DataError(
+                f"select {method}: must_have names {musts:,} rows of {group.column} {name}, and {word} lets in {most:,}"
+            )
+        if group.exact and has < most:
+            raise DataError(
+                f"select {method}: the quota of {most:,} rows for {group.column} {name} cannot be met: the pool holds {has:,}; "
+                "lower it, lower the budget, or filter less"
+            )
+    free = int((group.code[opened] < 0).sum())
+    reach = int(np.minimum(size, group.limit).sum()) + free
+    if not by_tokens and reach < budget:
+        raise DataError(
+            f"select {method}: {word} of {group.column} lets in {reach:,} rows, fewer than the budget of {budget:,}; "
+            "raise it, or lower the budget"
+        )
+
+
+def _scaled(method: str, pool: Pool, column: str) -> np.ndarray:
+    """A column as numbers between 0 and 1 over the pool: float64 (n,)."""
+    values = numbers(method, pool, column)
+    low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
+    return (values - low) / (high - low) if high > low else np.zeros(len(values))
+
+
+def numbers(method: str, pool: Pool, column: str) -> np.ndarray:
+    """A numeric column without gaps: float64 (n,)."""
+    values = pool.need(column, f"select {method}")
+    if not values.dtype.is_numeric():
+        raise ContractError(f"select {method}: the column `{column}` holds {values.dtype}, and should hold numbers")
+    found = values.cast(pl.Float64)
+    bad = found.is_null() | ~found.is_finite()
+    if bad.any():
+        row = pool.ids[int(bad.fill_null(True).arg_true()[0])]
+        raise ContractError(
+            f"select {method}: the column `{column}` has no number in {int(bad.fill_null(True).sum()):,} rows, the first is "
+            f"{row}; score every row, or filter those out before"
+        )
+    return found.to_numpy()
+
+
+def check(method: str, constraints: Constraints, index: np.ndarray, where: object) -> None:
+    """Holds picks to what was asked. where: of the method's source, for what can only be its own fault. DataError says which
+    constraint could not be met together with the others."""
+    distinct, fault = np.unique(index), f"this is a defect of {where}"
+    if len(distinct) < len(index) or (len(distinct) and (distinct[0] < 0 or distinct[-1] >= len(constraints.open))):
+        raise DataError(f"select {method} gave a row twice, or one that is not in the pool; {fault}")
+    if not constraints.open[index].all() or not np.isin(constraints.must, index).all():
+        raise DataError(f"select {method} gave a row of must_not_have, or left out one of must_have; {fault}")
+    if len(index) > constraints.budget:
+        raise DataError(f"select {method} gave {len(index):,} rows for a budget of {constraints.budget:,}; {fault}")
+    if constraints.cost is not None and constraints.cost[index].sum() > constraints.tokens:
+        raise DataError(f"select {method} gave more tokens than the {constraints.tokens:,} asked; {fault}")
+    for group in constraints.groups:
+        got = np.bincount(group.code[index][group.code[index] >= 0], minlength=len(group.limit))
+        if (got > group.limit).any():
+            raise DataError(f"select {method} gave more rows of one {group.column} than are let in; {fault}")
+        short = np.flatnonzero(got < group.limit)
+        if group.exact and len(short):
+            said = ", ".join(f"{group.column} {group.names[i]}: {got[i]:,} of {group.limit[i]:,}" for i in short[:5])
+            raise DataError(
+                f"select {method}: the greedy choice could not meet all constraints together; the quotas that fell short are "
+                f"{said}; lower them, raise at_most, or filter less"
+            )
+    if constraints.cost is None and len(index) < constraints.budget:
+        limits = " and ".join(f"at_most of {group.column}" for group in constraints.groups if not group.exact)
+        if not limits:
+            raise DataError(f"select {method} gave {len(index):,} rows for a budget of {constraints.budget:,}; {fault}")
+        raise DataError(
+            f"select {method}: under {limits} the greedy choice came to {len(index):,} rows, fewer than the budget of "
+            f"{constraints.budget:,}; raise them, or lower the budget"
+        )
+
+
+__all__ = ["Constraints", "Group", "Remaining", "build", "check", "common", "numbers"]

@@ -1,0 +1,362 @@
+"""Renders rows through one template set: columns to roles, roles to a record, a record to messages.
+
+    engine = Engine(load_set("flan/sentiment/sst2"), seed=0)
+    engine.record({"sentence": "a fine film", "label": 1})                  Record(prompt="A fine film", response="positive", …)
+    engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="lean", …)]
+    Engine(…, no_options=0.5)                                              half of the records are shown no list of options
+
+Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
+wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for one thread at a time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jinja2.exceptions import UndefinedError
+
+from curate.contract.draws import draw, pair
+from curate.contract.errors import RowSkipped, TemplateError
+from curate.template import sandbox
+from curate.template.invert import derive
+from curate.template.options import EVERY_STYLE, draw_options, unshown, without_options
+from curate.template.sets import Template, TemplateSet
+
+Message = dict[str, str]
+
+
+class Record(NamedTuple):
+    """What curation sees of a row. For a conversation: prompt is all user turns and response all assistant turns, each
+    joined by blank lines, so that filters and dedup read every word; the system message is in neither. messages: the
+    row's own conversation, where it has one; extra: JSON of what it held besides role and content, else None."""
+
+    prompt: str
+    response: str
+    messages: list[Message] | None = None
+    extra: str | None = None
+
+
+class Rendered(NamedTuple):
+    """One phrasing of one row. choices: what the target would say for each option, in the order shown, with the index of
+    the right one in answer; both None where no choice is asked for. references: every right target, this one first."""
+
+    template: str
+    kind: str
+    options_style: str | None
+    choices: list[str] | None
+    answer: int | None
+    references: list[str]
+    messages: list[Message]
+    shots: int = 0
+
+
+def as_is(messages: list[Message]) -> Rendered:
+    """A row that brings its own conversation."""
+    last = next(message["content"] for message in reversed(messages) if message["role"] == "assistant")
+    return Rendered("as_is", "forward", None, None, None, [last], messages)
+
+
+class Engine:
+    """A template set, compiled. seed: of the draws of template, options style and order, each keyed by the record's id.
+    no_options: the share of records whose template, if it shows options, is put without them: the lines that hold nothing
+    but ``{{ options }}`` go, and ``{% if options %}`` is false (the zero-shot half without options of Flan 2022, arXiv
+    2301.13688, section 3). inversions: the share of records that are put in a template turned around by rule
+    (curate/template/invert.py), where one applies."""
+
+    def __init__(self, template_set: TemplateSet, seed: int = 0, no_options: float = 0.0, inversions: float = 0.0):
+        self.set = template_set
+        self.seed = seed
+        self.no_options = no_options
+        self.inversions = inversions
+        self._explode = _expression(template_set.explode)
+        self._needs = sorted(template_set.needs)
+        paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
+        self._direct = [(role, path[0]) for role, path in paths.items() if len(path) == 1]
+        self._nested = [(role, path) for role, path in paths.items() if len(path) > 1]
+        self._computed = [role for role in template_set.columns if role not in paths]
+        self._columns = sandbox.Expressions([template_set.columns[role] for role in self._computed])
+        self._where = _expression(template_set.where)
+        self._conversation = _expression(template_set.messages)
+        self._extra = sandbox.Expressions(list(template_set.extra.values()))
+        self._answer = _expression(template_set.answer)
+        self._references = _expression(template_set.references)
+        self._choices = _expression(template_set.choices) if isinstance(template_set.choices, str) else None
+        self._prompt = sandbox.Text(template_set.record["prompt"])
+        self._response = sandbox.Text(template_set.record["response"])
+        self._record_reads = self._prompt.reads | self._response.reads
+        self._templates = tuple(_Phrasing(template) for template in template_set.templates)
+        derived = derive(template_set) if inversions > 0 else ()
+        self._derived = tuple(_Phrasing(template) for template in derived)
+        every = (*template_set.templates, *derived)
+        self._conditions = list(dict.fromkeys(template.when for template in every if template.when))
+        self._when = sandbox.Expressions(self._conditions)
+        self._applying: dict[tuple[bool, ...], tuple[tuple[_Phrasing, ...], tuple[_Phrasing, ...]]] = {}
+
+    def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
+        """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
+        if self.set.explode is None:
+            return [fields]
+        try:
+            items = self._explode(fields)
+        except Exception as error:
+            raise RowSkipped(f"explode: `{self.set.explode}` fails: {error}") from error
+        if not isinstance(items, list | tuple) or not items:
+            raise RowSkipped(f"explode: `{self.set.explode}` gives no list with an item in it")
+        return [{**fields, "item": item, "position": position} for position, item in enumerate(items)]
+
+    def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `where` is false."""
+        for column in self._needs:
+            if fields.get(column) is None:
+                what = "null" if column in fields else f"missing; there are: {', '.join(map(str, fields))}"
+                raise RowSkipped(f"the column `{column}` is {what}")
+        try:
+            roles = dict(zip(self._computed, self._columns(fields), strict=True)) if self._computed else {}
+        except RowSkipped:
+            raise
+        except sandbox.Stopped as stopped:
+            raise TemplateError(f"{self.set.path}: `columns` was stopped: {stopped}") from stopped
+        except Exception as error:
+            raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
+        for role, column in self._direct:
+            roles[role] = fields[column]
+        for role, path in self._nested:
+            roles[role] = _dig(fields, path)
+        if self.set.where is not None and not self._evaluate(self._where, roles, "where"):
+            raise RowSkipped(f"where: {self.set.where} is false")
+        return roles
+
+    def typed(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], int, tuple[bool, ...]] | None:
+        """The roles with ``answer`` where there are no choices, the label (-1 where there are none) and the conditions of the
+        templates. None where the row is not taken or something fails: ``render`` says why."""
+        try:
+            with sandbox.WATCH:
+                roles, label = self.roles(fields), -1
+                answer = self._answer(roles)
+                if isinstance(self.set.choices, tuple):
+                    label = _index(answer, self.set.choices)
+                elif self.set.answer is not None:
+                    roles["answer"] = answer
+                return roles, label, tuple(map(bool, self._when(roles))) if self._conditions else ()
+        except Exception:
+            return None
+
+    def record(self, fields: Mapping[str, Any]) -> Record:
+        """What curation sees. Raises RowSkipped: as ``roles``, and where prompt or response is null or empty."""
+        with sandbox.WATCH:
+            return self._record(self.roles(fields))
+
+    def _record(self, roles: dict[str, Any]) -> Record:
+        _refuse_null(roles, self._record_reads)
+        if self.set.answer is not None:
+            roles["answer"] = self._right_text(roles)
+        prompt = self._evaluate(self._prompt, roles, "record.prompt")
+        response = self._evaluate(self._response, roles, "record.response")
+        for name, text in (("prompt", prompt), ("response", response)):
+            if not text or text.isspace():
+                raise RowSkipped(f"the {name} is empty")
+        if self.set.messages is None:
+            return Record(prompt, response)
+        return Record(prompt, response, self._evaluate(self._conversation, roles, "messages"), self._rest(roles))
+
+    def _rest(self, roles: dict[str, Any]) -> str | None:
+        values = zip(self.set.extra, self._evaluate(self._extra, roles, "extra"), strict=True)
+        rest = {key: value for key, value in values if value not in (None, "", [], {})}
+        return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
+
+    def render(self, id: str, fields: Mapping[str, Any], *, which: str = "one") -> list[Rendered]:
+        """The row in one phrasing drawn by its id, in ``all`` that apply to it, or in the one so named.
+
+        Raises RowSkipped: as ``roles``; no template applies; a role that the template reads is null; a text comes out
+        empty; the answer is none of the choices. Raises TemplateError: a template fails on this row.
+        """
+        roles = self.roles(fields)
+        if self.set.messages is not None:
+            return [as_is(self._evaluate(self._conversation, roles, "messages", id))]
+        for_template, for_options = pair(self.seed, "render", id)
+        with sandbox.WATCH:
+            phrasings = self._drawn(for_template, id, roles, which)
+            right = self._gold(roles, id)
+            hidden = self._hidden(id)
+            return [self._phrase(phrasing, roles, right, for_options, hidden, id) for phrasing in phrasings]
+
+    def render_like(self, id: str, other: str, fields: Mapping[str, Any], template: str | None) -> Rendered:
+        """The row ``other`` as an example for the record ``id``: in the template of that name, with options shown in the same
+        style or hidden as the record's are, in an order of its own; with None in a template drawn for the pair."""
+        roles = self.roles(fields)
+        for_template, for_order = pair(self.seed, "render.like", f"{id}\0{other}")
+        phrasing = self._drawn(for_template, other, roles, template or "one")[0]
+        number = pair(self.seed, "render", id)[1] % EVERY_STYLE + EVERY_STYLE * for_order
+        return self._phrase(phrasing, roles, self._gold(roles, other), number, self._hidden(id), other)
+
+    def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
+        applying, derived = self._templates, self._derived
+        if self._conditions:
+            holds = tuple(map(bool, self._evaluate(self._when, roles, "when", id)))
+            if holds not in self._applying:
+                true = {None, *(when for when, yes in zip(self._conditions, holds, strict=True) if yes)}
+                fit = (tuple(one for one in some if one.when in true) for some in (applying, derived))
+                self._applying[holds] = (next(fit), next(fit))
+            applying, derived = self._applying[holds]
+        if which not in ("one", "all"):
+            applying += derived
+        elif derived and self.turned_around(draw(self.seed, "render.inversions", id)):
+            applying = applying + derived if which == "all" else derived
+        if which not in ("one", "all"):
+            applying = tuple(phrasing for phrasing in applying if phrasing.name == which)
+        if not applying:
+            raise RowSkipped(
+                "no template applies" if which in ("one", "all") else f"the template '{which}' does not apply"
+            )
+        return (applying[number % len(applying)],) if which == "one" else applying
+
+    def _phrase(
+        self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, number: int, hidden: bool, id: str
+    ) -> Rendered:
+        if None in roles.values():
+            _refuse_null(roles, phrasing.reads)
+        options, answer, texts = None, None, phrasing.texts
+        if right is not None and right.texts is None:
+            roles = {**roles, "answer": right.answer}
+        elif right is not None and right.texts is not None:
+            shown = phrasing.shows and not hidden
+            texts = texts if shown else phrasing.unshown
+            choices = phrasing.choices or right.texts
+            options = draw_options(choices, number) if shown else unshown(choices)
+            answer = options.place(right.answer)
+            roles = {**roles, "answer": options.answers[answer], "options": options.block}
+        messages = []
+        for role, text in texts:
+            content = self._evaluate(text, roles, phrasing.name, id)
+            if not content or content.isspace():
+                raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
+            messages.append({"role": role, "content": content})
+        style = None if options is None else options.style
+        if options is not None and phrasing.asks:
+            choices = self._targets(phrasing, roles, options.answers, id)
+            return Rendered(phrasing.name, phrasing.kind, style, choices, answer, [content], messages)
+        references = [content]
+        if phrasing.asks and right is not None and right.references:
+            references = list(dict.fromkeys([content, *self._targets(phrasing, roles, right.references, id)]))
+        return Rendered(phrasing.name, phrasing.kind, style, None, None, references, messages)
+
+    def turned_around(self, number: Any) -> Any:
+        """Whether the draw ``render.inversions`` of a record, or of many, takes a derived inversion."""
+        return number <= int(self.inversions * 2**64) - 1
+
+    def hidden(self, number: Any) -> Any:
+        """Whether the draw ``render.no_options`` of a record, or of many, takes the options away."""
+        return number <= int(self.no_options * 2**64) - 1
+
+    def _hidden(self, id: str) -> bool:
+        return self.no_options > 0 and self.hidden(draw(self.seed, "render.no_options", id))
+
+    def _targets(self, phrasing: _Phrasing, roles: dict[str, Any], answers: tuple[str, ...], id: str) -> list[str]:
+        """The target as it would be for each of the answers."""
+        if phrasing.bare:
+            return list(answers)
+        text = phrasing.texts[-1][1]
+        return [self._evaluate(text, {**roles, "answer": answer}, phrasing.name, id) for answer in answers]
+
+    def _gold(self, roles: dict[str, Any], id: str | None = None) -> _Right | None:
+        """The right answer, and the choices or the other right answers."""
+        if self.set.answer is None:
+            return None
+        answer = self._evaluate(self._answer, roles, "answer", id)
+        if answer is None:
+            raise RowSkipped("the answer is null")
+        if self.set.choices is not None:
+            texts = self.set.choices if self._choices is None else self._evaluate(self._choices, roles, "choices", id)
+            texts = tuple(map(str, texts))
+            return _Right(_index(answer, texts), texts)
+        if self._references is None:
+            return _Right(answer, None)
+        return _Right(answer, None, tuple(map(str, self._evaluate(self._references, roles, "references", id) or ())))
+
+    def _right_text(self, roles: dict[str, Any]) -> Any:
+        right = self._gold(roles)
+        assert right is not None
+        return right.answer if right.texts is None else right.texts[right.answer]
+
+    def _evaluate(self, compiled: Callable[[Any], Any], roles: dict[str, Any], key: str, id: str | None = None) -> Any:
+        try:
+            return compiled(roles)
+        except RowSkipped:
+            raise
+        except sandbox.Stopped as stopped:
+            where = f" at the row {id}" if id else ""
+            raise TemplateError(f"{self.set.path}: `{key}` was stopped{where}: {stopped}") from stopped
+        except Exception as error:
+            raise self._error(error, key, id) from error
+
+    def _error(self, error: Exception, template: str, id: str | None) -> TemplateError:
+        row = f" at the row {id}" if id else ""
+        why = str(error) or type(error).__name__
+        if isinstance(error, UndefinedError):
+            why += "; a template may read only what every row has, and `columns` can say `| default(…)`"
+        return TemplateError(f"{self.set.path}: `{template}` fails{row}: {why}")
+
+
+class _Right(NamedTuple):
+    """The right answer of a row: an index into texts where there are choices, else the answer itself."""
+
+    answer: Any
+    texts: tuple[str, ...] | None
+    references: tuple[str, ...] = ()
+
+
+class _Phrasing:
+    """A template, compiled. shows: its input prints the options. asks: its target says the answer, so other answers make
+    other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else. unshown: its
+    texts where no options are shown."""
+
+    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts", "unshown", "when")
+
+    def __init__(self, template: Template):
+        self.name, self.kind, self.choices, self.when = template.name, template.kind, template.choices, template.when
+        self.texts = [(role, sandbox.Text(source)) for role, source in template.messages]
+        target = self.texts[-1][1]
+        self.shows = any("options" in text.reads for _, text in self.texts[:-1])
+        bare = [(role, without_options(source)) for role, source in template.messages]
+        self.unshown = [(role, sandbox.Text(source)) for role, source in bare] if self.shows else self.texts
+        self.asks = template.kind == "forward" and "answer" in target.reads
+        self.bare = target.source.replace(" ", "") == "{{answer}}"
+        self.reads = frozenset().union(*(text.reads for _, text in self.texts))
+
+
+def _expression(source: str | None) -> Callable[[Any], Any]:
+    if source is None:
+        return lambda roles: None
+    if sandbox.expression_reads(source) == {source}:
+        return lambda roles: roles[source]
+    compiled = sandbox.Expressions([source])
+    return lambda roles: compiled(roles)[0]
+
+
+def _dig(fields: Mapping[str, Any], path: list[str]) -> Any:
+    value: Any = fields
+    for depth, step in enumerate(path):
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise RowSkipped(f"the column `{'.'.join(path)}` is missing at `{'.'.join(path[: depth + 1])}`") from error
+    return value
+
+
+def _refuse_null(roles: dict[str, Any], reads: frozenset[str]) -> None:
+    for role in sorted(reads):
+        if role in roles and roles[role] is None:
+            raise RowSkipped(f"the role `{role}` is null")
+
+
+def _index(answer: Any, texts: tuple[str, ...]) -> int:
+    """The right choice as an index, from an index (also in digits) or from its text."""
+    if isinstance(answer, str) and answer in texts:
+        return texts.index(answer)
+    whole = answer.isdecimal() if isinstance(answer, str) else isinstance(answer, int | float) and answer % 1 == 0
+    index = int(answer) if whole else -1
+    if not 0 <= index < len(texts):
+        raise RowSkipped(f"the answer {str(answer)[:40]!r} is none of the {len(texts)} choices")
+    return index

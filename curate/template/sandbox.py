@@ -1,0 +1,225 @@
+"""Jinja as template files may use it: sandboxed, strict, deterministic, compiled once.
+
+No global names (no ``range``, ``lipsum``, ``cycler``), no ``random``, no includes: a template sees its roles, Jinja's
+filters and tests, and ours (curate/template/cleanup.py). White space is literal: blocks eat no newline, and a final newline
+stays. A text of the row is data; braces in it are never evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2.exceptions import SecurityError
+from jinja2.runtime import Context, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from curate.contract.errors import RowSkipped
+from curate.template.cleanup import FILTERS
+
+_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+LONGEST = 10_000_000  # characters of one text
+SLOWEST = 1.0  # seconds of processor time for one row
+_LARGEST = 100_000  # of a number in a template: a larger width or count is a mistake, or an attack
+_PIECES = 512  # of a text, before they are counted one by one
+_LOADING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
+
+
+class Stopped(Exception):
+    """A text that grew too long or took too much time."""
+
+
+class _Watch:
+    """Tells a row that takes too long: ``with WATCH:`` around the work on each. A timer of processor time looks whether it is
+    still the same row."""
+
+    TICK = 0.1
+
+    def __init__(self) -> None:
+        self._row = self._seen = self._ticks = 0
+        self._inside = False
+
+    def __enter__(self) -> None:
+        self._row += 1
+        self._inside = True
+
+    def __exit__(self, *_: object) -> None:
+        self._inside = False
+
+    def tick(self, *_: Any) -> None:
+        self._ticks = self._ticks + 1 if self._inside and self._row == self._seen else 0
+        self._seen = self._row
+        if self._ticks * self.TICK >= SLOWEST:
+            self._ticks, self._inside = 0, False
+            raise Stopped(f"it takes over {SLOWEST:g} s")
+
+
+WATCH = _Watch()
+
+
+@contextmanager
+def watched() -> Iterator[None]:
+    """Stops a row that takes more than SLOWEST, by a signal: in the main thread only, and not inside one call of C."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, WATCH.tick)
+    signal.setitimer(signal.ITIMER_VIRTUAL, _Watch.TICK, _Watch.TICK)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
+
+
+class _Sandbox(ImmutableSandboxedEnvironment):
+    """`2 ** 9999999` and `"x" * 10**9` would be evaluated while compiling; neither has a place in a template."""
+
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
+            raise SecurityError(f"the operator {operator} works on numbers only, and ** not at all")
+        return left * right
+
+
+def _printable(value: Any) -> Any:
+    """What ``{{ … }}`` may print. Jinja itself would print "None" and Python's notation of a list."""
+    if value.__class__ is str:
+        return value
+    if value is None:
+        raise RowSkipped("a value that the template prints is null")
+    if isinstance(value, list | tuple | dict):
+        raise TypeError("prints a list or a mapping as it is; join its items, or print one of them")
+    return value
+
+
+def _environment() -> _Sandbox:
+    environment = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printable, cache_size=0)
+    environment.globals.clear()
+    for name in ("random", "center", "format"):  # "%999999999d" | format(1) is a gigabyte
+        del environment.filters[name]
+    environment.filters.update(FILTERS)
+    return environment
+
+
+ENVIRONMENT = _environment()
+
+
+class Text:
+    """A text with ``{{ … }}``, compiled. ``reads``: the names it needs. Calling it with a mapping renders it; not from two
+    threads at once."""
+
+    __slots__ = ("_context", "_root", "reads", "source")
+
+    def __init__(self, source: str):
+        tree = _parsed(source)
+        self.source = source
+        self.reads = frozenset(meta.find_undeclared_variables(tree))
+        self._root, self._context = _compiled(source)
+
+    def __call__(self, names: Mapping[str, Any]) -> str:
+        context = self._context
+        context.parent = names  # type: ignore[assignment]
+        if context.vars:  # what the row before has set
+            context.vars.clear()
+        source = self._root(context)
+        pieces = list(islice(source, _PIECES))
+        if len(pieces) == _PIECES:
+            pieces += _counted(source, sum(map(len, pieces)))
+        text = "".join(pieces)
+        if len(text) > LONGEST:
+            raise Stopped(_TOO_LONG)
+        return text
+
+
+_TOO_LONG = f"its text is longer than {LONGEST:,} characters"
+
+
+def _counted(source: Iterable[str], length: int) -> Iterator[str]:
+    for piece in source:
+        length += len(piece)
+        if length > LONGEST:
+            raise Stopped(_TOO_LONG)
+        yield piece
+
+
+class Expressions:
+    """Several expressions over one mapping, compiled as one: calling it gives the tuple of their values."""
+
+    __slots__ = ("_context", "_root", "reads", "sources")
+
+    def __init__(self, sources: Sequence[str]):
+        self.sources = tuple(sources)
+        self.reads = frozenset().union(*(expression_reads(source) for source in sources))
+        joined = "".join(f"({source}), " for source in sources)
+        self._root, self._context = _compiled("{% set result = (" + joined + ") %}")
+
+    def __call__(self, names: Mapping[str, Any]) -> tuple[Any, ...]:
+        context = self._context
+        context.parent = names  # type: ignore[assignment]
+        for _ in self._root(context):
+            pass
+        values = context.vars["result"]
+        for value in values:
+            if isinstance(value, Undefined):
+                value._fail_with_undefined_error()
+        return values
+
+
+def _compiled(source: str) -> tuple[Callable[[Context], Iterator[str]], Context]:
+    """A source's generator, and one Jinja context that is used again for every row: its ``parent`` are the names, which
+    are only read. ``Template.render`` makes a context each time, at ten times the cost of the text itself."""
+    return ENVIRONMENT.from_string(source).root_render_func, Context(ENVIRONMENT, {}, None, {})
+
+
+def is_path(source: str) -> bool:
+    """Whether a column is named by a plain dotted path, which needs no Jinja."""
+    return _PATH.fullmatch(source) is not None
+
+
+def text_reads(source: str) -> frozenset[str]:
+    """The names that a text reads. Raises TemplateSyntaxError, SecurityError."""
+    return frozenset(meta.find_undeclared_variables(_parsed(source)))
+
+
+def expression_reads(source: str) -> frozenset[str]:
+    """The names that an expression reads. Raises TemplateSyntaxError, SecurityError."""
+    ENVIRONMENT.compile_expression(source)  # one whole expression, not a piece that would close our bracket
+    return frozenset(meta.find_undeclared_variables(_parsed("{{ " + source + " }}")))
+
+
+def expression_needs(source: str) -> frozenset[str]:
+    """The names that must be there: those that also stand outside every ``default``."""
+    return frozenset(_outside_default(_parsed("{{ " + source + " }}")))
+
+
+def _outside_default(node: nodes.Node) -> Iterator[str]:
+    if isinstance(node, nodes.Filter) and node.name in ("default", "d"):
+        return
+    if isinstance(node, nodes.Name):
+        yield node.name
+    for child in node.iter_child_nodes():
+        yield from _outside_default(child)
+
+
+def _parsed(source: str) -> nodes.Template:
+    tree = ENVIRONMENT.parse(source)
+    for constant in tree.find_all(nodes.Const):
+        if isinstance(constant.value, int | float) and abs(constant.value) > _LARGEST:
+            raise SecurityError(
+                f"the number {constant.value} is larger than {_LARGEST:,}, the most that a template may say"
+            )
+    for node in tree.find_all((*_LOADING, nodes.Getattr, nodes.Getitem)):
+        name = getattr(node, "attr", None) or getattr(getattr(node, "arg", None), "value", None)
+        if isinstance(node, _LOADING):
+            raise TemplateSyntaxError("include, import and extends are not available; write the text out", node.lineno)
+        if isinstance(name, str) and name.startswith("_"):
+            raise SecurityError(f"it tries to reach '{name}', which the sandbox forbids")
+    return tree

@@ -1,0 +1,494 @@
+"""Every rule of `tamis templates check` has a fixture that trips it and a twin, a step away, that does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from conftest import MOOD as HEAD
+
+from curate.contract.errors import RequestError, SourceError
+from curate.lint.check import READING, findings, rules
+from curate.lint.hub_rules import Fetched, fetch
+from curate.lint.pieces import pieces, whole_roles
+from curate.lint.rules import wrong_article
+from curate.template.sets import names
+
+FREE = """\
+dataset: towns
+about: Which town is meant?
+license: mit
+columns: {text: text, town: town}
+record: {prompt: "{{ text }}", response: "{{ town }}"}
+answer: town
+example: {text: It lies on the Elbe and has a long harbour., town: the free city of Hamburg}
+templates:
+  - {name: ask, kind: forward, style: plain, input: "{{ text }} Which town?", target: "{{ answer }}"}
+"""
+
+
+class Case(NamedTuple):
+    bad: str
+    good: str
+    rows: list[dict[str, Any]] | None = None  # real rows for both
+    good_rows: list[dict[str, Any]] | None = None  # other rows for the twin
+
+
+def one(input: str, target: str = "{{ answer }}", kind: str = "forward", head: str = HEAD, more: str = "") -> str:
+    """A set with one more template."""
+    entry = {"name": "x", "kind": kind, "style": "plain", "input": input, "target": target}
+    return f"{head}  - {json.dumps(entry, ensure_ascii=False)[:-1]}{more}}}\n"
+
+
+def two(bad: str, good: str, **rest: Any) -> Case:
+    """Two inputs of a forward template."""
+    return Case(one(bad, **rest), one(good, **rest))
+
+
+def changed(old: str, bad: str, good: str, text: str = HEAD) -> Case:
+    """Two versions of one line of a set."""
+    assert old in text
+    return Case(text.replace(old, bad), text.replace(old, good))
+
+
+def many(n: int, row: Callable[[int], dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row(i) for i in range(n)]
+
+
+def mood(i: int, **other: Any) -> dict[str, Any]:
+    return {"line": f"line {i} of the song", "note": f"note {i}", "label": i % 2} | other
+
+
+LONG = "The ferry was late again and nobody on the pier knew why it had to be."
+CASES: dict[str, Case] = {
+    # while reading
+    "name": Case("", ""),
+    "yaml": Case("a: 1\na: 2\n", HEAD),
+    "unknown-key": changed("license: mit", "licence: mit", "license: mit"),
+    "missing-key": changed("about: Is the line glad or sad?\n", "", "about: Is it?\n"),
+    "wrong-type": changed("license: mit", "license: 3", 'license: "3"'),
+    "unknown-value": changed("style: plain", "style: ornate", "style: terse"),
+    "role-name": changed("note: note,", "note: note, the-note: note,", "note: note | trim,"),
+    "undefined-role": two("{{ lime }}?\n{{ options }}", "{{ line }}:\n{{ options }}"),
+    "jinja": two("{{ line | shout }}", "{{ line | upper }}"),
+    "sandbox": two("{{ line.__class__ }}", "{{ line }}"),
+    "unseeded-randomness": two("{{ [line, note] | random }}", "{{ [line, note] | first }}"),
+    "choices": changed('choices: ["sad", "glad"]', 'choices: ["sad"]', 'choices: ["sad", "merry"]'),
+    "inverted-options": Case(
+        one("{{ note }}\n{{ options }}", "{{ answer }}", "inverted"),
+        one("{{ note }} {{ answer }}", "{{ line }}", "inverted"),
+    ),
+    "options-without-answer": Case(
+        one("{{ line }} Well?\n{{ options }}", "{{ note }}"), one("{{ line }} Well?\n{{ options }}")
+    ),
+    "templates-or-messages": Case(HEAD.split("templates:")[0], HEAD),
+    "message-roles": Case(
+        HEAD + '  - {name: x, kind: forward, style: plain, messages: [{role: user, content: "{{ line }}"}]}\n',
+        HEAD + "  - {name: x, kind: forward, style: plain, messages: "
+        '[{role: user, content: "{{ line }}"}, {role: assistant, content: "{{ answer }}"}]}\n',
+    ),
+    "duplicate-name": Case(one("{{ note }}: {{ line }}") + one("How is {{ line }}", head="").replace("x\"", "ask\"", 1), HEAD),
+    # words
+    "single-brace": two("Say what {line} is: {{ line }}", "Say what {it} is: {{ line }}"),
+    "stray-escape": two("Look:\\n{{ line }}", "Look at C:\\new: {{ line }}"),
+    "html-entity": two("Salt &amp; pepper: {{ line }}", "Salt & pepper: {{ line }}"),
+    "odd-character": two("Say\u00a0so: {{ line }}", "Say so: {{ line }}"),
+    "repeated-word": two("What is the the mood of {{ line }}", "What is the mood of {{ line }}"),
+    "white-space": two("Mood: \n{{ line }}", "Mood:\n{{ line }}"),
+    "unbalanced": two('He said: "{{ line }} (in short)', 'He said: "{{ line }}" a) in short :)'),
+    "glued": two("Verse{{ line }}", "Verse {{ line }}"),
+    "unknown-filter": two("{{ line if label == 1 else line | shout }}", "{{ line if label == 1 else line | upper }}"),
+    "above-below": two("{{ line }} How sad is the text below?", "{{ line }} How sad is the text above?"),
+    "article": Case(
+        one('Make an {{ answer }} line of "{{ note }}"', "{{ line }}", "inverted"),
+        one('Make "{{ note }}" {{ answer }}', "{{ line }}", "inverted"),
+    ),
+    "double-punctuation": Case(
+        one("{{ text }}. Which town?", head=FREE), one("{{ text }} Which town…?", head=FREE)
+    ),
+    # prompts
+    "constant-prompt": two("Pick one.\n{{ options }}", "Pick one for {{ line }}\n{{ options }}"),
+    "label-only-prompt": Case(
+        one("Write something {{ answer }}.", "{{ line }}", "inverted"),
+        one("Write something {{ answer }} with {{ line | first_words(1) }}.", "{{ line }}", "inverted"),
+    ),
+    "duplicate-template": two("{{line}}\n{{options}}", "{{note}}\n{{options}}"),
+    "near-duplicate": Case(
+        one("How did the singer feel about {{ line }}") + one("How did the singer feel there: {{ note }}", head="").replace("x\"", "y\"", 1),
+        one("How did the singer feel about {{ line }}") + one("Mood of the writer, given {{ note }}", head="").replace("x\"", "y\"", 1),
+    ),
+    "leaked-answer": Case(
+        one("{{ text }} So it is {{ town }}. Which town?", head=FREE),
+        one("{{ text }} So it begins with {{ town | first_words(1) }}. Which town?", head=FREE),
+    ),
+    "inverted-leak": Case(
+        one("Say of {{ answer }} this: {{ text }}", "{{ text }}", "inverted", FREE),
+        one("Say something of {{ answer }}", "{{ text }}", "inverted", FREE),
+    ),
+    "constant-target": Case(
+        one("{{ answer }}: {{ line }}", "Done", "inverted"), one("{{ answer }}: {{ line }}", "Done: {{ note }}", "inverted")
+    ),
+    "answer-not-asked": Case(one("{{ line }}", "{{ note }}"), one("{{ answer }}: {{ line }}", "{{ note }}", "inverted")),
+    "inverted-without-answer": Case(
+        one("{{ line }}", "{{ note }}", "inverted"), one("{{ line }} {{ answer }}", "{{ note }}", "inverted")
+    ),
+    "cot-without-reasons": Case(one("{{ line }}", kind="cot"), one("{{ line }}", "{{ note }} So: {{ answer }}", "cot")),
+    "swapped-roles": two("Line: {{ note }}\nNote: {{ line }}", "Line: {{ line }}\nNote: {{ note }}"),
+    # options, labels
+    "options-not-shown": two("{{ line }} Pick one of the options below.", "{{ line }} Sad or glad? The options below: sad, glad."),
+    "options-inline": two("{{ line }} Is it {{ options }}?", "{{ line }} Is it?\n{% if line %}{{ options }}{% endif %}"),
+    "options-left-hanging": two(
+        "{{ line }} Pick from the options below.\n{{ options }}",
+        "{{ line }}{% if options %} Pick from the options below.{% endif %}\n{{ options }}",
+    ),
+    "prescribed-words": two("{{ line }} Answer sad or glad.\n{{ options }}", "{{ line }} Answer sad or glad."),
+    "choices-alike": changed('["sad", "glad"]', '["sad", "Sad."]', '["sad", "so sad"]'),
+    "label-order": changed(
+        "label: label}", "label: 'label | label_index(\"glad\", \"sad\")'}", "label: 'label | label_index(\"sad\", \"glad\")'}"
+    ),
+    "label-count": changed(
+        "label: label}", "label: 'label | label_index(\"a\", \"b\", \"c\")'}", "label: 'label | label_index(\"a\", \"b\")'}"
+    ),
+    # the set
+    "metric-mismatch": changed("license: mit", "license: mit\nmetrics: [bleu]", "license: mit\nmetrics: [accuracy]"),
+    "missing-license": changed("license: mit", "hub: {path: a/b}", "license: mit\nhub: {path: a/b}"),
+    "unused-role": changed("note: note,", "note: note, other: note,", "note: note,"),
+    "template-name": changed("name: ask", "name: Ask-It", "name: ask_it"),
+    "about-sentence": changed("glad or sad?", "glad or sad", "glad or sad."),
+    # rows
+    "example": changed("label: 1}", "label: 2}", "label: 0}"),
+    "empty-heading": Case(
+        one("Line:\n{{ line }}\nNote: {{ note }}").replace("note: the dancers went home in the morning", 'note: ""'),
+        one("Line:\n{{ line }}{% if note %}\nNote: {{ note }}{% endif %}").replace(
+            "note: the dancers went home in the morning", 'note: ""'
+        ),
+    ),
+    "empty-gap": Case(
+        one("{{ line }}\n\n{{ note }}\n\nMood?").replace("note: the dancers went home in the morning", 'note: ""'),
+        one("{{ line }}\n\n{{ note }}\n\nMood?"),
+    ),
+    "untrimmed-target": Case(
+        FREE.replace("town: the free city of Hamburg", 'town: "Hamburg\\n"'), FREE.replace("the free city of ", "")
+    ),
+    "inverted-enumerator": Case(
+        one("Ask something that {{ answer }} answers.", "{{ text }}", "inverted", FREE).replace("the free city of Hamburg", "B"),
+        one("Ask something that {{ answer }} answers.", "{{ text }}", "inverted", FREE),
+    ),
+    "gold-round-trip": Case(
+        FREE.replace("license: mit", "license: mit\nmetrics: [rouge_l]").replace("the free city of Hamburg", '":-)"'),
+        FREE.replace("license: mit", "license: mit\nmetrics: [rouge_l, bleu, f1, exact_match]"),
+    ),
+    "too-long": Case(FREE.replace("long harbour", "long harbour " + "x " * 20_000), FREE),
+    # real rows
+    "dropped-rows": Case(
+        HEAD, HEAD, many(20, lambda i: mood(i, note=None if i % 5 == 0 else "n")), many(20, mood)
+    ),
+    "failing-rows": Case(
+        one("{{ line }}: {{ note.upper() }}"),
+        one("{{ line }}: {{ note | upper }}"),
+        many(20, lambda i: mood(i, note=i if i == 3 else f"n {i}")),
+    ),
+    "target-not-choice": Case(HEAD, HEAD, many(60, lambda i: mood(i, label=7 if i == 3 else i % 2)), many(60, mood)),
+    "never-drawn": Case(
+        one("So: {{ line }}", more=', "when": "label == 1"'),
+        one("So: {{ line }}", more=', "when": "label == 1"'),
+        many(20, lambda i: mood(i, label=0)),
+        many(20, mood),
+    ),
+    "prompt-collision": Case(
+        one("{{ line | first_words(1) }} and so on"), one("{{ line }} and so on"), many(20, mood)
+    ),
+    "one-answer": Case(HEAD, HEAD, many(60, lambda i: mood(i, label=0)), many(60, mood)),
+}  # fmt: skip
+HUB_RULES = {"hub-columns", "hub-labels"}
+
+
+def check(tmp_path: Path, text: str, rows: list[dict[str, Any]] | None = None) -> list[dict[str, str]]:
+    (tmp_path / "set.yaml").write_text(text, "utf-8")
+    if rows is None:
+        return findings(["set.yaml"], tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return findings(["set.yaml"], tmp_path, data="rows.jsonl")
+
+
+def test_every_rule_has_a_fixture_and_says_what_it_finds():
+    assert set(rules()) == CASES.keys() | HUB_RULES
+    assert len(rules()) >= 25
+    assert all(said[:1].strip() or said for said in rules().values())
+    assert set(READING) < set(rules())
+
+
+@pytest.mark.parametrize("rule", [rule for rule in CASES if rule != "name"])
+def test_a_rule_finds_its_mistake_and_leaves_the_twin_alone(tmp_path, rule):
+    case = CASES[rule]
+    found = check(tmp_path, case.bad, case.rows)
+    assert rule in {finding["rule"] for finding in found}, found
+    assert check(tmp_path, case.good, case.good_rows or case.rows) == []
+    for finding in found:
+        path, _, line = finding["where"].rpartition(":")
+        assert path.endswith("set.yaml")
+        assert 1 <= int(line) <= len(case.bad.splitlines())
+        assert finding["why"]
+        assert finding["mend"]
+
+
+def test_a_fixture_trips_little_else(tmp_path):
+    """Two rules that speak of one mistake are one too many; where both are right, it is written here."""
+    both = {
+        "missing-license": {"unknown-key"}, "unknown-key": {"missing-key"}, "inverted-options": {"inverted-without-answer"},
+        "options-without-answer": {"answer-not-asked"}, "label-order": {"label-count"}, "one-answer": {"prompt-collision"},
+        "target-not-choice": {"dropped-rows"}, "dropped-rows": {"target-not-choice"}, "unknown-filter": {"example"},
+        "failing-rows": {"never-drawn"}, "glued": {"article"}, "choices-alike": {"gold-round-trip"},
+    }  # fmt: skip
+    for rule, case in CASES.items():
+        if rule != "name":
+            told = {finding["rule"] for finding in check(tmp_path, case.bad, case.rows)}
+            assert told - {rule} <= both.get(rule, set()), rule
+
+
+def test_a_set_that_is_not_there_is_a_finding(tmp_path):
+    assert [finding["rule"] for finding in findings(["none.yaml"], tmp_path)] == ["name"]
+
+
+def test_the_line_within_a_template_is_told(tmp_path):
+    text = (
+        HEAD
+        + "  - name: x\n    kind: forward\n    style: plain\n    input: |-\n      {{ line }}\n\n      Say {note} .. so\n    target: '{{ answer }}'\n"
+    )
+    assert [(f["rule"], f["where"].rsplit(":", 1)[1]) for f in check(tmp_path, text)] == [("single-brace", "17")]
+
+
+def test_near_duplicates_are_found_across_sets_that_are_checked_together(tmp_path):
+    (tmp_path / "other.yaml").write_text(one("How did the singer feel about {{ line }}"), "utf-8")
+    (tmp_path / "set.yaml").write_text(one("How did the singer feel about {{ note }}"), "utf-8")
+    found = findings(["other.yaml", "set.yaml"], tmp_path)
+    assert [(f["rule"], Path(f["where"]).name) for f in found] == [("near-duplicate", "set.yaml:11")]
+    assert findings(["set.yaml"], tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        one("{{ text }} Where is the long harbour?", head=FREE.replace("the free city of Hamburg", "on the Elbe and has a")),
+        FREE.replace("It lies on", f"{LONG} It is the free city of Hamburg, and lies on"),
+        one("Never say: I cannot tell from this. {{ text }}", '{{ answer if text == "" else "I cannot tell from this." }}', head=FREE),
+        FREE.replace("text: text,", "text: text, towns: towns,").replace("example: {", "example: {towns: [Bern, the free city of Hamburg], ").replace("Which town?", "Which of {{ towns | join(', ') }}?"),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_a_stretch_of_a_longer_text_is_no_leak(tmp_path, text):
+    assert [finding for finding in check(tmp_path, text) if "leak" in finding["rule"]] == []
+
+
+def test_the_marks_that_values_bring_are_counted_on_rows(tmp_path):
+    text = one("{{ line }}? Sad or glad.")
+    assert check(tmp_path, text, many(20, mood)) == []
+    assert {f["rule"] for f in check(tmp_path, text, many(20, lambda i: mood(i, line=f"is it {i}?")))} == {
+        "double-punctuation"
+    }
+
+
+NLI = """\
+dataset: nli
+about: Does it follow?
+license: mit
+columns: {premise: premise, hypothesis: hypothesis, label: 'label | label_index("entailment", "contradiction", "neutral")'}
+record: {prompt: "{{ premise }} {{ hypothesis }}", response: "{{ answer }}"}
+choices: ["yes", "no", "maybe"]
+answer: label
+example: {premise: It rained all day in the hills., hypothesis: The hills got wet., label: 0}
+templates:
+  - {name: ask, kind: forward, style: plain, input: "{{ premise }} So {{ hypothesis }}\\n{{ options }}", target: "{{ answer }}"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        ("stray-escape", one("{{ premise }} So is this true: {{hypothesis}}n\n{{ options }}", head=NLI)),
+        ("stray-escape", one("{{ premise }} So is this true: {{hypothesis}}n{{ options }}", head=NLI)),
+        ("constant-prompt", one("Write a brief sentence.", "{{ hypothesis }}", "inverted", NLI)),
+        ("label-order", NLI.replace('["yes", "no", "maybe"]', '["true", "neither", "false"]')),
+        ("single-brace", one("{premise} {{ hypothesis }}\n{{ options }}", head=NLI)),
+        ("swapped-roles", one("Premise: {{ hypothesis }}\nHypothesis: {{ premise }}\n{{ options }}", head=NLI)),
+        ("prescribed-words", one("{{ premise }} {{ hypothesis }} Answer yes, no or maybe.\n{{ options }}", head=NLI)),
+        ("prescribed-words", one("{{ premise }} {{ hypothesis }} Answer with a letter.\n{{ options }}", head=NLI)),
+        ("options-not-shown", one("{{ premise }} {{ hypothesis }} Choose one of the following.", head=NLI)),
+        ("duplicate-template", one("{{premise}} so {{hypothesis}}\n{{options}}", head=NLI)),
+        ("double-punctuation", one("{{ premise }} Is it so: {{ hypothesis }}?", head=NLI)),
+        ("leaked-answer", one("{{ premise }} {{ hypothesis }} It is {{ answer }}, is it?", head=NLI)),
+    ],
+)  # fmt: skip
+def test_defects_of_released_collections_are_found(tmp_path, rule, text):
+    """FLAN 2021: the n of a broken line break, constant prompts, equal templates, "??", roles swapped, CB's label order.
+    FLAN 2022: the answer in the prompt. lm-evaluation-harness 3930: one pair of braces."""
+    assert check(tmp_path, NLI) == []
+    assert rule in {finding["rule"] for finding in check(tmp_path, text)}
+
+
+# --- data, command ---------------------------------------------------------------------------------------------------
+
+
+def test_data_is_for_one_set_and_says_shares_and_reasons(tmp_path):
+    found = check(tmp_path, HEAD, many(20, lambda i: mood(i, note=None if i % 4 == 0 else "n")))
+    assert [finding["why"] for finding in found] == ["5 of 20 rows would be dropped: the column `note` is null (5)"]
+    with pytest.raises(RequestError, match="--data: name the one set"):
+        findings(["set.yaml", "set.yaml"], tmp_path, data="rows.jsonl")
+    with pytest.raises(SourceError, match="nothing matches"):
+        findings(["set.yaml"], tmp_path, data="none.jsonl")
+
+
+def test_where_may_leave_out_less_than_half(tmp_path):
+    text = HEAD.replace("record:", 'where: note != "no"\nrecord:')
+    assert check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 9 else "n"))) == []
+    found = check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 11 else "n")))
+    assert [(f["rule"], f["why"]) for f in found] == [("dropped-rows", "`where` leaves 11 of 20 rows out")]
+
+
+def test_the_command_reads_rows_with_a_limit_and_a_header(tmp_path, monkeypatch):
+    from typer.testing import CliRunner
+
+    from curate.cli import app
+
+    (tmp_path / "set.yaml").write_text(HEAD, "utf-8")
+    lines = [f"line {i}\tnote {i}\t{i % 2 if i < 30 else 5}\n" for i in range(60)]
+    (tmp_path / "rows.tsv").write_text("".join(lines), "utf-8")
+    monkeypatch.chdir(tmp_path)
+    asked = ["templates", "check", "set.yaml", "--data", "rows.tsv", "--header", "line, note,label", "--json"]
+    done = CliRunner().invoke(app, asked)
+    assert done.exit_code == 1
+    assert [finding["rule"] for finding in json.loads(done.stdout)] == ["dropped-rows", "target-not-choice"]
+    done = CliRunner().invoke(app, [*asked, "--limit", "30"])
+    assert (done.exit_code, json.loads(done.stdout)) == (0, [])
+
+
+# --- the Hub ---------------------------------------------------------------------------------------------------------
+
+HUB = HEAD.replace("license: mit", "license: mit\nhub: {path: some/mood, config: [a, b], revision: abc}")
+LABELLED = HUB.replace("label: label}", 'label: \'label | label_index("sad", "glad")\'}')
+
+
+def fake(columns: list[str], labels: dict[str, list[str]], rows: list[dict[str, Any]]):
+    asked = []
+
+    def answered(*what: Any) -> Fetched:
+        asked.append(what)
+        return Fetched(columns, labels, rows)
+
+    return answered, asked
+
+
+def on_hub(tmp_path: Path, text: str, fetch: Any) -> list[tuple[str, str]]:
+    (tmp_path / "set.yaml").write_text(text, "utf-8")
+    return [(f["rule"], f["why"]) for f in findings(["set.yaml"], tmp_path, hub=True, fetch=fetch)]
+
+
+def test_the_hub_is_asked_for_each_configuration_and_agrees(tmp_path):
+    fake_hub, asked = fake(["line", "note", "label", "idx"], {"label": ["sad", "glad"]}, many(100, mood))
+    assert on_hub(tmp_path, LABELLED, fake_hub) == []
+    assert asked == [("some/mood", "a", "abc", "train"), ("some/mood", "b", "abc", "train")]
+    assert on_hub(tmp_path, HUB, fake_hub) == []
+    assert on_hub(tmp_path, HEAD, None) == []  # a set without `hub` asks nothing
+
+
+def test_a_column_that_the_hub_does_not_have_is_found(tmp_path):
+    fake_hub, _ = fake(["line", "label"], {}, [])
+    found = on_hub(tmp_path, HUB, fake_hub)
+    assert found[0] == ("hub-columns", "some/mood (a), train has no column note; there are: line, label")
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"), [(LABELLED, ["glad", "sad"]), (HUB, ["glad", "sad"]), (HUB, ["sad", "so", "glad"])]
+)
+def test_labels_in_another_order_than_the_hubs_are_found(tmp_path, text, labels):
+    fake_hub, _ = fake(["line", "note", "label"], {"label": labels}, many(100, mood))
+    assert {rule for rule, _ in on_hub(tmp_path, text, fake_hub)} == {"hub-labels"}
+
+
+def test_rows_of_the_hub_go_through_every_template(tmp_path):
+    fake_hub, _ = fake(["line", "note", "label"], {}, many(100, lambda i: mood(i, label=-1)))
+    assert {rule for rule, _ in on_hub(tmp_path, HUB, fake_hub)} >= {"dropped-rows", "target-not-choice"}
+
+
+def test_no_network_is_one_sentence(tmp_path, monkeypatch):
+    datasets = pytest.importorskip("datasets")
+
+    def refuse(*_: Any, **options: Any):
+        assert "trust_remote_code" not in options
+        raise ConnectionError("no route\nto host")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset", refuse)
+    (tmp_path / "set.yaml").write_text(HUB, "utf-8")
+    with pytest.raises(SourceError) as caught:
+        findings(["set.yaml"], tmp_path, hub=True)
+    assert str(caught.value).startswith("--hub: some/mood cannot be read from the Hub (no route to host)")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_rows_and_labels_of_the_hub_are_read_with_the_library(monkeypatch):
+    datasets = pytest.importorskip("datasets")
+    asked = []
+
+    def load_dataset(*what: Any, **options: Any):
+        asked.append((what, options))
+        features = datasets.Features(
+            {"line": datasets.Value("string"), "label": datasets.ClassLabel(names=["sad", "glad"])}
+        )
+        made = datasets.Dataset.from_dict({"line": [f"line {i}" for i in range(150)], "label": [0, 1] * 75}, features)
+        return made.to_iterable_dataset()
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    found = fetch("some/mood", None, "abc", "train")
+    assert found.columns == ["line", "label"]
+    assert found.labels == {"label": ["sad", "glad"]}
+    assert (len(found.rows), found.rows[1]) == (100, {"line": "line 1", "label": 1})
+    options = {"revision": "abc", "split": "train", "streaming": True}
+    assert asked == [(("hf://datasets/some/mood", None), options)]
+
+
+# --- words ---
+
+
+@pytest.mark.parametrize(
+    ("words", "wrong"),
+    [
+        ("a excellent", True), ("an positive", True), ("an story", True), ("a angry", True),
+        ("a hour", False), ("an hour", False), ("a one", False), ("a European", False), ("a user", False), ("a unusual", False),
+        ("an SQL", False), ("an mp3", False), ("an x-ray", False), ("a or", False), ("an honest", False), ("an NLI", False),
+    ],
+)  # fmt: skip
+def test_an_article_is_wrong_only_where_that_is_sure(words, wrong):
+    assert wrong_article(*words.split()) is wrong
+
+
+def test_a_text_is_taken_apart_with_lines_and_guards():
+    found = pieces("Q: {{ q }}\n{% if options %}a{% else %}b{% endif %}{# no #}{% filter trim %}c{% endfilter %}")
+    assert [(piece.kind, piece.text, piece.line, piece.guards) for piece in found if piece.kind != "block"] == [
+        ("text", "Q: ", 0, ()),
+        ("print", "q", 0, ()),
+        ("text", "\n", 0, ()),
+        ("text", "a", 1, ("if options",)),
+        ("text", "b", 1, ("else of if options",)),
+        ("text", "c", 1, ()),
+    ]
+    assert [piece.text for piece in found if piece.only_with_options and piece.kind == "text"] == ["a"]
+    assert whole_roles("{{ a | trim }}{{ b ~ c }}{{ d if e else f }}{% if g %}{{ h }}{% endif %}") == {"a", "b", "c"}
+
+
+# --- the library -----------------------------------------------------------------------------------------------------
+
+
+def test_the_library_has_no_findings():
+    assert findings([]) == []
+    assert len(names()) > 70
+
+
+def test_the_guide_names_every_rule():
+    from curate.contract.paths import library
+
+    guide = (library("templates") / "README.md").read_text("utf-8")
+    assert [rule for rule in rules() if f"`{rule}`" not in guide] == []

@@ -1,0 +1,119 @@
+"""The named clean-up filters."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from curate.contract.errors import RowSkipped
+from curate.template import cleanup
+
+
+@pytest.mark.parametrize(
+    ("filter_", "arguments", "result"),
+    [
+        ("squeeze", (" a\n\n b\t",), "a b"),
+        ("before", ("six times #### 42", "####"), "six times"),
+        ("before", ("no mark", "####"), "no mark"),
+        ("after", ("a #### b #### 42", "####"), "42"),
+        ("without", ("48/2=<<48/2=24>>24 and <<1\n2>>3", "<<", ">>"), "48/2=24 and 3"),
+        ("question", ("who wrote emma ??",), "Who wrote emma?"),
+        ("sentence", ("a film of ideas",), "A film of ideas."),
+        ("sentence", ('he said "no"',), 'He said "no"'),
+        ("untokenized", ("it 's good , is n't it ? -lrb- yes -rrb- `` so ''",), "it's good, isn't it? (yes) \"so\""),
+        ("untokenized", ("the 1790 's cost $ 5 , i 'm told",), "the 1790's cost $5, i'm told"),
+        ("first_words", ("a film of ideas", 2), "a film"),
+        ("last_words", ("a film of ideas", 2), "of ideas"),
+        ("skip_words", ("a film of ideas", 2), "of ideas"),
+        ("blank_if", ("<No input.>", "no input"), ""),
+        ("blank_if", ("No input device was found.", "no input"), "No input device was found."),
+        ("label_index", ("not_entailment", "entailment", "not_entailment"), 1),
+        ("label_index", ("1", "negative", "positive"), 1),
+        ("label_index", (0, "negative", "positive"), 0),
+        ("label_index", (-1, "negative", "positive"), None),
+        ("label_index", ("", "negative", "positive"), None),
+        ("slots", ("name[The Mill], eatType[pub]",), [("name", "The Mill"), ("eatType", "pub")]),
+        ("slots", ("customer rating[1 out of 5, or so]",), [("customer rating", "1 out of 5, or so")]),
+        ("words", ("familyFriendly",), "family friendly"),
+        ("words", ("price_range",), "price range"),
+    ],
+)
+def test_filters_do_what_their_names_say(filter_, arguments, result):
+    assert cleanup.FILTERS[filter_](*arguments) == result
+
+
+@pytest.mark.parametrize(
+    ("filter_", "arguments", "reason"),
+    [
+        ("label_index", ("perhaps", "yes", "no"), "the label 'perhaps' is none of: yes, no"),
+        ("label_index", (2, "yes", "no"), "the label '2' is none of: yes, no"),
+        ("slots", ("The Mill is a pub",), "is not a list of name"),
+        ("slots", ("name[The Mill], and so on",), "is not a list of name"),
+        ("turns", ("hello",), "not a list of messages"),
+        ("turns", ([],), "not a list of messages"),
+        ("turns", ([{"role": "user", "content": "a"}],), "no user message with an assistant's after it"),
+        (
+            "turns",
+            ([{"from": "gpt", "value": "a"}, {"from": "human", "value": "b"}],),
+            "no user message with an assistant's",
+        ),
+        ("turns", ([{"role": "tool", "content": "a"}],), "message 1 has the role 'tool'"),
+        ("turns", ([{"role": "user", "content": " "}],), "message 1, the user's, is empty"),
+        ("turns", ([{"role": "user", "content": None}],), "message 1 has no plain text"),
+        ("turns", ([{"role": "user", "content": [{"type": "image_url"}]}],), "message 1 has no plain text"),
+        ("turns", (["a"],), "message 1 is not a mapping"),
+    ],
+)
+def test_what_makes_no_sense_skips_the_row_with_a_reason(filter_, arguments, reason):
+    with pytest.raises(RowSkipped, match=reason):
+        cleanup.FILTERS[filter_](*arguments)
+
+
+def test_share_gpt_names_become_roles_and_an_empty_system_message_is_left_out():
+    found = cleanup.turns(
+        [{"from": "system", "value": ""}, {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    )
+    assert found == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+
+
+def test_a_system_message_beside_the_conversation_goes_first():
+    found = cleanup.turns([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "be short")
+    assert found[0] == {"role": "system", "content": "be short"}
+
+
+def test_parts_that_are_all_text_are_joined():
+    parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    found = cleanup.turns([{"role": "user", "content": parts}, {"role": "assistant", "content": "c"}])
+    assert found[0]["content"] == "a\nb"
+
+
+def test_leftover_keeps_what_messages_hold_besides_and_is_empty_where_none_does():
+    messages = [
+        {"role": "user", "content": "a", "name": "Ada"},
+        {"role": "assistant", "content": "b", "tool_calls": None},
+    ]
+    assert cleanup.leftover(messages) == [{"name": "Ada"}, {}]
+    assert cleanup.leftover([{"role": "user", "content": "a"}]) == []
+
+
+@given(st.text())
+def test_text_filters_are_idempotent_and_never_fail(text):
+    for name in ("squeeze", "sentence", "question"):
+        once = cleanup.FILTERS[name](text)
+        assert cleanup.FILTERS[name](once) == once
+    cleanup.untokenized(text)
+
+
+@given(st.lists(st.from_regex(r"\S+", fullmatch=True)), st.integers(0, 5))
+def test_first_and_skipped_words_make_up_the_text(words, n):
+    text = " ".join(words)
+    parts = [cleanup.first_words(text, n), cleanup.skip_words(text, n)]
+    assert " ".join(part for part in parts if part).split() == text.split()
+
+
+def test_every_filter_is_documented():
+    for name, function in cleanup.FILTERS.items():
+        assert inspect.getdoc(function), name

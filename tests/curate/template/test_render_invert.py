@@ -1,0 +1,121 @@
+"""Templates turned around by rule."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import polars as pl
+import pytest
+
+from curate.contract.errors import RowSkipped
+from curate.render.rows import render_rows
+from curate.rows.table import MESSAGES_TYPE
+from curate.template.engine import Engine
+from curate.template.invert import derive
+from curate.template.sets import TemplateSet, load_set, names
+
+HEAD = """\
+dataset: made
+about: Made up for a test.
+columns: {text: text, title: title, label: label}
+record: {prompt: "{{ text }}", response: "{{ answer }}"}
+choices: ["no", "yes"]
+answer: label
+example: {text: a, title: b, label: 0}
+templates:
+"""
+ROW = {"text": "one two three four five six seven", "title": "a b c d e f g", "label": 1}
+
+
+def made(tmp_path: Path, *templates: dict[str, str]) -> TemplateSet:
+    path = tmp_path / "made.yaml"
+    lines = [
+        f"  - {orjson.dumps({'name': f't{i}', 'kind': 'forward', 'style': 'plain', 'target': '{{ answer }}', **t}).decode()}\n"
+        for i, t in enumerate(templates)
+    ]
+    path.write_text(HEAD + "".join(lines), "utf-8")
+    return load_set(str(path))
+
+
+def test_each_role_that_is_printed_gives_an_inversion_of_its_own(tmp_path):
+    found = derive(made(tmp_path, {"input": "{{ title }}: {{ text }}\nRight?\n{{ options }}"}))
+    assert [(one.name, one.kind, one.inversion_of) for one in found] == [
+        ("t0~text", "inverted", "t0"),
+        ("t0~title", "inverted", "t0"),
+    ]
+
+
+def test_the_prompt_holds_the_answer_the_other_roles_and_a_gap_and_the_target_is_the_role(tmp_path):
+    found = made(tmp_path, {"input": "{{ title }}: {{ text }}\nRight?\n{{ options }}", "target": "I say {{ answer }}."})
+    rendered = Engine(found, inversions=1.0).render("id", ROW, which="t0~text")[0]
+    prompt = rendered.messages[0]["content"]
+    assert rendered.kind == "inverted"
+    assert rendered.messages[1]["content"] == ROW["text"]
+    assert "a b c d e f g: […]\nRight?" in prompt
+    assert "I say yes." in prompt
+    assert '"one two three"' in prompt
+    assert "7 words" in prompt
+    assert ROW["text"] not in prompt
+    assert (rendered.choices, rendered.options_style) == (None, None)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        {"input": "{{ text }}", "kind": "inverted", "target": "{{ title }} {{ answer }}"},
+        {"input": "{{ text }} {% if text %}x{% endif %}"},
+        {"input": "{{ text | first_words(2) }}"},
+        {"input": "{{ text ~ title }}"},
+        {"input": "{{ text }}", "when": "text"},
+        {"input": "{{ text }}", "target": "{{ title }}: {{ answer }}"},
+        {"input": "{{ text }} […]"},
+    ],
+)
+def test_what_cannot_be_blanked_is_not_turned_around(tmp_path, template):
+    assert [one.name for one in derive(made(tmp_path, template)) if one.name == "t0~text"] == []
+
+
+def test_a_short_role_is_not_asked_for(tmp_path):
+    engine = Engine(made(tmp_path, {"input": "{{ text }}"}), inversions=1.0)
+    with pytest.raises(RowSkipped, match="does not apply"):
+        engine.render("id", {**ROW, "text": "one two three four five"}, which="t0~text")
+    assert engine.render("id", {**ROW, "text": "one two three four five"})[0].template == "t0"
+
+
+def test_the_share_is_of_the_records_and_without_it_nothing_changes(tmp_path):
+    rows = pl.DataFrame(
+        {
+            "id": [f"{i:032x}" for i in range(2_000)],
+            "template_set": ["flan/natural_language_inference/rte"] * 2_000,
+            "fields": [
+                orjson.dumps(
+                    {
+                        "sentence1": f"It rained {i} times in the long and dark winter.",
+                        "sentence2": "It rained.",
+                        "label": 0,
+                    }
+                ).decode()
+                for i in range(2_000)
+            ],
+        }
+    ).with_columns(pl.lit(None, MESSAGES_TYPE).alias("messages"))
+    plain, _ = render_rows(rows)
+    turned, _ = render_rows(rows, inversions=0.3)
+    derived = turned["template"].str.contains("~", literal=True)
+    assert 0.27 < derived.mean() < 0.33  # type: ignore[operator]
+    assert turned.filter(derived)["template"].str.ends_with("~premise").all()  # the hypothesis is too short
+    assert turned.filter(~derived).equals(plain.filter(~derived))
+
+
+def test_no_inversion_of_the_library_s_examples_gives_its_target_away():
+    tried = 0
+    for name in names():
+        found = load_set(name)
+        engine = Engine(found, inversions=1.0)
+        for fields in found.examples:
+            for one in (one for row in engine.unfold(fields) for one in engine.render("id", row, which="all")):
+                if "~" in one.template:
+                    tried += 1
+                    assert one.messages[-1]["content"] not in one.messages[-2]["content"], (name, one.template)
+    assert tried > 300
