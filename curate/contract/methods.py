@@ -15,8 +15,9 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -82,6 +83,7 @@ class Method:
     module: str
     parameters: tuple[Parameter, ...]
     summary: str
+    docstring: str = ""  # of the function, which says what each option means
     text: str | None = None  # the column it reads by default, where it reads text
     takes: tuple[str, ...] = field(default=())  # which of the filled parameters it takes
     reads_vectors: bool = False  # whether it asks the pool for vectors, told from its source
@@ -164,6 +166,7 @@ def _read(kind: str, name: str, path: Path, module: str, _changed: int) -> Metho
         module=module,
         parameters=tuple(parameter for parameter in parameters if parameter.name not in shape.filled),
         summary=(ast.get_docstring(tree) or ast.get_docstring(function) or "").split("\n\n")[0].replace("\n", " "),
+        docstring=ast.get_docstring(function) or "",
         text=text if isinstance(text, str) else None,
         takes=tuple(parameter.name for parameter in parameters if parameter.name in shape.filled),
         reads_vectors=".need_vectors(" in source or "from curate.vectors.unit import" in source,
@@ -207,6 +210,25 @@ def _parameters(function: ast.FunctionDef, path: Path, skip: int) -> list[Parame
                 "since a recipe is checked without importing the method"
             ) from error
         found.append(Parameter(argument.arg, ast.unparse(argument.annotation) if argument.annotation else "Any", value))
+    return found
+
+
+def meanings(docstring: str | None, words: Iterable[str]) -> dict[str, str]:
+    """What a docstring says of each of some words: ``neighbours: how many … epsilon: …`` or ``k, seed: …``, from the colon to
+    the next of the words or the end of the paragraph."""
+    known, found = set(words), dict[str, str]()
+    head = re.compile(r"(?:^|(?<=[.;:!?)] ))((?:\w+(?:, | and | to ))*\w+): ")
+    for paragraph in re.split(r"\n\s*\n", docstring or ""):
+        text = " ".join(paragraph.split())
+        heads = [
+            (match, named)
+            for match in head.finditer(text)
+            if (named := [w for w in re.split(r", | and | to ", match[1]) if w in known])
+        ]
+        ends = [*(match.start() for match, _ in heads[1:]), len(text)]
+        for number, (match, named) in enumerate(heads):
+            for word in named:
+                found.setdefault(word, text[match.end() : ends[number]].strip())
     return found
 
 
