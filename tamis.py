@@ -104,7 +104,7 @@ def select(
     """
     from curate.contract import methods
     from curate.contract.errors import MethodError
-    from curate.stages.everything import pick
+    from curate.rows.pick import pick
 
     found = methods.find("select", method)
     shared = methods.signature("curate/rows/constraints.py", "common") if "constraints" in found.takes else ()

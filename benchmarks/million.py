@@ -65,16 +65,16 @@ def choose(method: str, path: str, rows: int) -> None:
     import time
 
     from curate.contract.progress import shown
-    from curate.run.runner import _peak_mb, _reset_peak
+    from curate.run.memory import peak_mb, reset_peak
 
     vectors, budget = np.load(path, mmap_mode="r")[:rows], budget_of(method, rows)
     pool = pool_of(vectors, np.random.default_rng(0).random(rows))
     run(method, pool.take(np.arange(64)), 5)  # loads and compiles what is loaded and compiled once
-    _reset_peak()
+    reset_peak()
     start = time.perf_counter()
     with shown():
         facts = run(method, pool, budget)
-    found = {"method": method, "rows": rows, "picks": budget, "seconds": time.perf_counter() - start, "mb": _peak_mb()}
+    found = {"method": method, "rows": rows, "picks": budget, "seconds": time.perf_counter() - start, "mb": peak_mb()}
     print(json.dumps({**found, "facts": facts}))
 
 

@@ -45,9 +45,9 @@ from curate.contract.progress import say, shown
 from curate.diversity import against_random as diversity_report
 from curate.diversity.against_random import CLEAR
 from curate.report import selection_report
+from curate.rows.pick import pick
 from curate.rows.pool import Pool
-from curate.run.runner import _peak_mb, _reset_peak
-from curate.stages.everything import pick
+from curate.run.memory import peak_mb, reset_peak
 from curate.vectors.unit import unit
 
 if TYPE_CHECKING:
@@ -284,10 +284,10 @@ def _run_one(folder: str, wanted: Wanted, budget: int, seeds: int, cuts: tuple[i
     few = pool.take(np.arange(min(_WARM, len(pool))))
     with suppress(Exception):  # what is wrong shows again below
         pick(method, few, min(budget, max(1, len(few) // 8)), wanted.options, 0)
-    _reset_peak()
-    before, start = _peak_mb(), time.perf_counter()
+    reset_peak()
+    before, start = peak_mb(), time.perf_counter()
     picks = pick(method, pool, budget, wanted.options, 0)
-    seconds, mb = time.perf_counter() - start, max(_peak_mb() - before, 0)
+    seconds, mb = time.perf_counter() - start, max(peak_mb() - before, 0)
 
     by_seed, drawn = {0: picks.index}, None
     for seed in range(1, seeds):

@@ -15,13 +15,12 @@ import json
 import os
 import platform
 import re
-import resource
 import shutil
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +31,7 @@ from curate.contract import columns
 from curate.contract.errors import RequestError, WorkError
 from curate.contract.files import digest, read_json, write_json, write_text
 from curate.rows import table
+from curate.run.memory import peak_mb, reset_peak
 from curate.run.recipe import Recipe
 
 _CONTRACT = 1  # raise when the layout of a stage folder changes
@@ -196,7 +196,7 @@ def _compute(stage: Stage, stages: tuple[Stage, ...], recipe: Recipe, work: Path
     for half in list(folder.rglob(".*.tmp")):  # what a killed run was writing
         shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
     start = time.monotonic()
-    _reset_peak()
+    reset_peak()
     facts = stage.compute(Job(stage, folder, work, recipe, stages, workers))
     counts = _counts(stage, folder, work)
     manifest = {
@@ -214,7 +214,7 @@ def _compute(stage: Stage, stages: tuple[Stage, ...], recipe: Recipe, work: Path
     }
     run_facts = {
         "seconds": round(time.monotonic() - start, 3),
-        "peak_mb": _peak_mb(),
+        "peak_mb": peak_mb(),
         "workers": workers,
         "python": platform.python_version(),
         "host": platform.node(),
@@ -346,23 +346,6 @@ def _yaml(resolved: dict[str, Any]) -> str:
     import yaml
 
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=120)
-
-
-def _reset_peak() -> None:
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak counts from here
-
-
-def _peak_mb() -> int:
-    """Peak resident memory of this process, in MB (10^6 bytes): of the stage on Linux, else of the run so far."""
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-        if found:
-            return round(int(found.group(1)) * 1024 / 1e6)
-    except OSError:
-        pass
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak * (1 if sys.platform == "darwin" else 1024) / 1e6)
 
 
 def key_of(parent: Stage | None, **parts: Any) -> str:

@@ -75,7 +75,9 @@ class Done:
         except (OSError, ValueError):
             return {}
 
-    def read(self, side: str = "kept", *, without: Sequence[str] = (), only: Sequence[str] | None = None) -> pl.DataFrame:
+    def read(
+        self, side: str = "kept", *, without: Sequence[str] = (), only: Sequence[str] | None = None
+    ) -> pl.DataFrame:
         """All rows of a side, "kept" or "removed". without, only: columns. WorkError where a part cannot be read."""
         parts = self.kept if side == "kept" else self.removed
         try:
@@ -156,7 +158,9 @@ class Work:
     def stage(self, asked: str | None = None, *, kind: str | None = None, tables: bool = True) -> Done:
         """The last stage with a title or a name, or of a kind; RequestError names those that there are."""
         there = [done for done in self.stages if done.table or not tables]
-        fits = [done for done in there if (kind is None or done.kind == kind) and asked in (None, done.title, done.name)]
+        fits = [
+            done for done in there if (kind is None or done.kind == kind) and asked in (None, done.title, done.name)
+        ]
         if fits:
             return fits[-1]
         titles = ", ".join(done.title for done in there if kind is None or done.kind == kind)

@@ -41,7 +41,7 @@ def write_subsets(
 
     Files that are there are kept, so that a killed study goes on. Cost: one selection of max(budgets) rows an arm and draw.
     """
-    from curate.stages.everything import pick
+    from curate.rows.pick import pick
 
     size = int(len(pool) * SHARE)
     if max(budgets) > size:

@@ -20,13 +20,13 @@ import polars as pl
 
 from curate.contract import columns, methods
 from curate.contract.draws import draw
-from curate.contract.errors import ContractError, DataError, MethodError
+from curate.contract.errors import ContractError, DataError
 from curate.contract.files import read_json, write_json
-from curate.contract.methods import Method
 from curate.contract.progress import bar, say, track
 from curate.diversity import against_random as diversity_report
-from curate.rows import cluster_names, constraints, table, task_clusters, token_counts
-from curate.rows.pool import Picks, Pool
+from curate.rows import cluster_names, table, task_clusters, token_counts
+from curate.rows.pick import pick
+from curate.rows.pool import Pool
 from curate.run.recipe import Recipe, Source, Step
 from curate.run.runner import Job, Stage, key_of, state
 from curate.vectors import store
@@ -570,41 +570,6 @@ def _earlier(table: pl.DataFrame, column: str, none: float) -> np.ndarray:
     if column not in table.columns:
         return np.full(table.height, none, np.float64)
     return table[column].cast(pl.Float64).fill_null(none).to_numpy().copy()
-
-
-def pick(
-    method: Method,
-    pool: Pool,
-    budget: int | dict[str, Any],
-    options: dict[str, Any],
-    seed: int,
-    base: Path | None = None,
-) -> Picks:
-    """Calls a selector and holds it to its contract: the budget fits the pool, the rows are distinct and as many as asked (or
-    as many as the tokens allow), every constraint is obeyed. options: the method's own and those of ``constraints.common``."""
-    shared = [parameter.word for parameter in methods.signature("curate/rows/constraints.py", "common")]
-    asked = {word: options[word] for word in shared if options.get(word) is not None}
-    own = {word: value for word, value in options.items() if word not in shared}
-    if "constraints" not in method.takes and (asked or isinstance(budget, dict)):
-        what = next(iter(asked), "a budget of tokens")
-        raise MethodError(
-            f"select {method.name} takes no constraints, and was given {what}; its function needs an argument "
-            "`constraints`, as those in curate/select have"
-        )
-    wanted = constraints.build(method.name, pool, budget, **asked, base=base)
-    call = method.call_options(own, seed=seed, base=base, constraints=wanted)
-    picks = method.function()(pool, wanted.budget, **call)
-    if not isinstance(picks, Picks) or not all(isinstance(part, np.ndarray) for part in (picks.index, picks.gain)):
-        raise DataError(
-            f"select {method.name} gave {type(picks).__name__}, and should give curate.rows.pool.Picks(index, gain) of two arrays; this "
-            f"is a defect of {method.path}"
-        )
-    constraints.check(method.name, wanted, picks.index, method.path)
-    if wanted.cost is not None or any(group.exact for group in wanted.groups):
-        picks.facts["nested"] = False  # a smaller budget has other quotas, and room for other rows
-    if wanted.cost is not None:
-        picks.facts["tokens"] = int(wanted.cost[picks.index].sum())
-    return picks
 
 
 def _said(facts: dict[str, Any]) -> list[str]:

@@ -229,7 +229,7 @@ def test_a_selector_of_ones_own_that_takes_no_constraints_says_so(tmp_path):
         "import numpy as np\nfrom curate.rows.pool import Picks\n"
         "def select(pool, budget, *, seed: int = 0): return Picks(np.arange(budget), np.zeros(budget, np.float32))\n"
     )
-    from curate.stages.everything import pick
+    from curate.rows.pick import pick
 
     mine = methods.find("select", "mine", tmp_path)
     assert pick(mine, pool_of(), 3, {}, 0).index.tolist() == [0, 1, 2]
