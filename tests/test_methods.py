@@ -9,7 +9,7 @@ import pytest
 
 from curate.contract import methods
 
-EVERY = [(kind, name) for kind in methods.KINDS for name in methods.all_of(kind)]
+EVERY = [(kind, name) for kind in methods.rooms() for name in methods.all_of(kind)]
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)
@@ -28,15 +28,15 @@ def test_options_of_every_method_are_keyword_only(kind: str, name: str) -> None:
     function = next(
         node
         for node in ast.parse(method.path.read_text()).body
-        if isinstance(node, ast.FunctionDef) and node.name == methods.KINDS[kind].verb
+        if isinstance(node, ast.FunctionDef) and node.name == methods.room(kind).verb
     )
-    positional = [argument.arg for argument in function.args.args[methods.KINDS[kind].data :]]
+    positional = [argument.arg for argument in function.args.args[methods.room(kind).data :]]
     assert positional in ([], ["budget"])
 
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(k, n) for k, n in EVERY if methods.KINDS[k].folder.startswith("curate") and k in ("filter", "dedup", "embed")],
+    [(k, n) for k, n in EVERY if k in ("filter", "dedup", "embed")],
 )
 def test_every_method_that_reads_text_says_which(kind: str, name: str) -> None:
     assert methods.find(kind, name).text in (*methods.TEXTS, "id", "fields")

@@ -134,13 +134,13 @@ def methods(
     """Every method with its options and the first line of its documentation."""
     from curate.contract import methods as found
 
-    if kind is not None and kind not in found.KINDS:
+    if kind is not None and kind not in found.rooms():
         raise RequestError(
-            f"there is no kind '{kind}'{found.nearest(kind, found.KINDS)}; the kinds are {', '.join(found.KINDS)}"
+            f"there is no kind '{kind}'{found.nearest(kind, found.rooms())}; the kinds are {', '.join(found.rooms())}"
         )
     rows = [
         {"kind": each, "name": method.name, "options": ", ".join(map(str, method.parameters)), "what": method.summary}
-        for each in ([kind] if kind else found.KINDS)
+        for each in ([kind] if kind else found.rooms())
         for method in found.all_of(each, Path.cwd()).values()
     ]
     _print(rows, as_json)

@@ -2,9 +2,11 @@
 
     select: {facility_location: {budget: 1000}}   ->   curate/select/facility_location.py, def select(pool, budget, *, ...)
 
-Nothing is registered. A method is found among the files of its kind's folder, in ``methods/<kind>/`` beside the recipe,
-and among the entry points of the group ``tamis.methods`` (named ``select.mine``, value the module). Signatures are read
-from the source with ``ast``, so that listing methods and checking a recipe import nothing heavy.
+Nothing is registered. A *room* is a package of ``curate`` or ``train`` whose ``__init__.py`` names the function that each of
+its methods defines (``VERB = "select"``); a folder ``methods/<room>/`` beside a recipe adds methods to a room, or is a room
+of its own with such an ``__init__.py``; entry points of the group ``tamis.methods`` (named ``select.mine``, value the module)
+add methods too. Signatures and docstrings are read from the source with ``ast``, so that listing methods and checking a recipe
+import nothing heavy, and a file that is not valid Python stops only the recipes that name it.
 """
 
 from __future__ import annotations
@@ -17,53 +19,44 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
+import types
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from curate.contract.code import PACKAGES, ROOT, constants, source_and_versions, stamp, tree
 from curate.contract.errors import MethodError
 
-_ROOT = Path(__file__).resolve().parent.parent.parent
 TEXTS = (
     "prompt",
     "response",
     "record",
 )  # what a step's `text:` may name; a method's TEXT may be another column, for good
+FILLED = ("seed", "workers", "data", "folder", "base", "constraints")  # parameters that the caller fills by name
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A folder of methods. verb: the function each file must define. data: how many leading parameters are data, not
-    options. filled: parameters that the caller fills by name."""
+class Room:
+    """A folder of methods. verb: the function each file must define. data: how many of its leading parameters are data, not
+    options. folder: None where all methods of the room stand beside recipes."""
 
-    folder: str
+    name: str
     verb: str
     data: int = 1
-    filled: tuple[str, ...] = ("seed", "workers", "base", "constraints")
-
-
-KINDS: dict[str, Kind] = {
-    "load": Kind("curate/load", "load", data=0),
-    "filter": Kind("curate/filter", "reject"),
-    "dedup": Kind("curate/dedup", "duplicates"),
-    "embed": Kind("curate/embed", "embed"),
-    "cluster": Kind("curate/cluster", "cluster"),
-    "select": Kind("curate/select", "select"),
-    "tuning": Kind("train/tuning", "tune"),
-    "objectives": Kind("train/objectives", "weights", data=2),
-}
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One option: its word in a recipe, the annotation as written, the default or REQUIRED."""
+    """One option: its word in a recipe, the annotation as written, the default or REQUIRED, what it means."""
 
     name: str
     annotation: str
     default: Any
+    about: str = field(default="", compare=False)
 
     @property
     def word(self) -> str:
@@ -77,20 +70,27 @@ class Parameter:
 class Method:
     """A method that was found; nothing of it has been imported."""
 
-    kind: str
+    kind: str  # the name of its room
     name: str
     path: Path
     module: str
+    verb: str
     parameters: tuple[Parameter, ...]
     summary: str
     docstring: str = ""  # of the function, which says what each option means
     text: str | None = None  # the column it reads by default, where it reads text
     takes: tuple[str, ...] = field(default=())  # which of the filled parameters it takes
     reads_vectors: bool = False  # whether it asks the pool for vectors, told from its source
+    renamed: dict[str, str] = field(default_factory=dict, compare=False)  # old words of options, and the new ones
+    broken: str | None = None  # why its file cannot be read
 
     def function(self, verb: str | None = None) -> Callable[..., Any]:
         """The function, imported now."""
-        return getattr(_import(self.module, self.path), verb or KINDS[self.kind].verb)
+        return getattr(_import(self.module, self.path), verb or self.verb)
+
+    def beside(self, name: str) -> Any:
+        """What else the method's file defines under a name, or None."""
+        return getattr(_import(self.module, self.path), name, None)
 
     def call_options(self, options: dict[str, Any], **filled: Any) -> dict[str, Any]:
         """Options under their Python names, plus those of ``filled`` that the function takes."""
@@ -100,97 +100,157 @@ class Method:
         }
 
 
-def find(kind: str, name: str, base: Path | None = None) -> Method:
-    """The method ``name`` of ``kind``, or MethodError with the nearest name. base: the recipe's folder."""
-    methods = all_of(kind, base)
-    if name not in methods:
+# --- finding ---------------------------------------------------------------------------------------------------------
+
+
+def rooms(folder: Path | None = None) -> dict[str, Room]:
+    """Every room by name: those of the packages, and those that stand only beside a recipe. folder: the recipe's."""
+    places = [path for package in PACKAGES for path in sorted((ROOT / package).glob("*/__init__.py"))]
+    known = {room.name: room for path in places if (room := _room(path, ours=True))}
+    if folder is not None:
+        for path in sorted((folder / "methods").glob("*/__init__.py")):
+            if path.parent.name not in known and (room := _room(path, ours=False)):
+                known[room.name] = room
+    return known
+
+
+def room(name: str, folder: Path | None = None) -> Room:
+    """One room, or MethodError."""
+    known = rooms(folder)
+    if name not in known:
         raise MethodError(
-            f"unknown {kind} method '{name}'{nearest(name, methods)}; there are: {', '.join(sorted(methods))}"
+            f"there is no folder of {name} methods; make methods/{name}/__init__.py beside the recipe with "
+            f'`VERB = "{name}"`, and a file a method in it'
         )
-    return methods[name]
+    return known[name]
 
 
-def all_of(kind: str, base: Path | None = None) -> dict[str, Method]:
-    """All methods of a kind by name; a file beside the recipe wins over an entry point, and that over ours."""
-    shape = KINDS[kind]
-    found: dict[str, Method] = {}
-    for path in sorted((_ROOT / shape.folder).glob("*.py")):
-        _add(found, kind, path.stem, path, f"{shape.folder.replace('/', '.')}.{path.stem}")
+def find(kind: str, name: str, folder: Path | None = None) -> Method:
+    """The method ``name`` of a room, or MethodError with the nearest name. folder: the recipe's."""
+    known = _files(room(kind, folder), folder)
+    if name not in known:
+        there = sorted(name for name, method in known.items() if method.broken is None)
+        raise MethodError(
+            f"unknown {kind} method '{name}'{nearest(name, there)}; there are: {', '.join(there) or 'none'}"
+        )
+    method = known[name]
+    if method.broken is not None:
+        raise MethodError(method.broken)
+    return method
+
+
+def all_of(kind: str, folder: Path | None = None) -> dict[str, Method]:
+    """All methods of a room by name, those whose files can be read; a file beside the recipe wins over an entry point, and
+    that over ours. MethodError where there is none."""
+    known = {n: method for n, method in _files(room(kind, folder), folder).items() if method.broken is None}
+    if not known:
+        raise MethodError(
+            f"the folder of {kind} methods holds no method: no file in it defines `{room(kind, folder).verb}`"
+        )
+    return known
+
+
+def _room(path: Path, *, ours: bool) -> Room | None:
+    try:
+        values = constants(tree(path))
+    except SyntaxError as error:
+        raise MethodError(f"{path}:{error.lineno}: this is not valid Python: {error.msg}") from error
+    if not isinstance(values.get("VERB"), str):
+        return None
+    return Room(path.parent.name, values["VERB"], int(values.get("DATA", 1)), path.parent if ours else None)
+
+
+def _files(room: Room, folder: Path | None) -> dict[str, Method]:
+    known: dict[str, Method] = {}
+    if room.folder is not None:
+        package = ".".join(room.folder.relative_to(ROOT).parts)
+        for path in sorted(room.folder.glob("*.py")):
+            _add(known, room, path.stem, path, f"{package}.{path.stem}")
     for point in importlib.metadata.entry_points(group="tamis.methods"):
-        if point.name.startswith(f"{kind}."):
+        if point.name.startswith(f"{room.name}."):
             spec = importlib.util.find_spec(point.value)
             if spec and spec.origin:
-                _add(found, kind, point.name.split(".", 1)[1], Path(spec.origin), point.value)
-    if base is not None:
-        for path in sorted((base / "methods" / kind).glob("*.py")):
-            _add(found, kind, path.stem, path, f"tamis_methods.{kind}.{path.stem}")
-    return found
+                _add(known, room, point.name.split(".", 1)[1], Path(spec.origin), point.value)
+    if folder is not None:
+        for path in sorted((folder / "methods" / room.name).glob("*.py")):
+            _add(known, room, path.stem, path, f"{_beside(path.parent)}.{path.stem}")
+    return known
 
 
-def _add(found: dict[str, Method], kind: str, name: str, path: Path, module: str) -> None:
+def _add(known: dict[str, Method], room: Room, name: str, path: Path, module: str) -> None:
     if name.startswith("_"):
         return
-    method = _read(kind, name, path, module, path.stat().st_mtime_ns)
+    method = _read(room, name, path, module, *stamp(path))
     if method is not None:
-        found[name] = method
+        known[name] = method
 
 
 @cache
-def _read(kind: str, name: str, path: Path, module: str, _changed: int) -> Method | None:
-    source = path.read_text("utf-8")
+def _read(room: Room, name: str, path: Path, module: str, _changed: int, _size: int) -> Method | None:
     try:
-        tree = ast.parse(source)
+        module_tree = tree(path)
+        function = _function(module_tree, room.verb)
+        if function is None:
+            return None
+        parameters = _parameters(function, path, room.data)
     except SyntaxError as error:
-        raise MethodError(
-            f"{path}:{error.lineno}: the {kind} method '{name}' is not valid Python: {error.msg}"
-        ) from error
-    shape = KINDS[kind]
-    function = _function(tree, shape.verb)
-    if function is None:
-        return None
-    text = next(
-        (
-            node.value.value
-            for node in tree.body
-            if isinstance(node, ast.Assign)
-            and isinstance(node.value, ast.Constant)
-            and any(isinstance(target, ast.Name) and target.id == "TEXT" for target in node.targets)
-        ),
-        None,
-    )
-    parameters = _parameters(function, path, skip=shape.data)
+        broken = f"{path}:{error.lineno}: the {room.name} method '{name}' is not valid Python: {error.msg}"
+        return Method(room.name, name, path, module, room.verb, (), "", broken=broken)
+    except MethodError as error:
+        return Method(room.name, name, path, module, room.verb, (), "", broken=str(error))
+    values, source = constants(module_tree), path.read_text("utf-8")
+    text = values.get("TEXT")
     return Method(
-        kind=kind,
+        kind=room.name,
         name=name,
         path=path,
         module=module,
-        parameters=tuple(parameter for parameter in parameters if parameter.name not in shape.filled),
-        summary=(ast.get_docstring(tree) or ast.get_docstring(function) or "").split("\n\n")[0].replace("\n", " "),
+        verb=room.verb,
+        parameters=tuple(parameter for parameter in parameters if parameter.name not in FILLED),
+        summary=(ast.get_docstring(module_tree) or ast.get_docstring(function) or "")
+        .split("\n\n")[0]
+        .replace("\n", " "),
         docstring=ast.get_docstring(function) or "",
         text=text if isinstance(text, str) else None,
-        takes=tuple(parameter.name for parameter in parameters if parameter.name in shape.filled),
+        takes=tuple(parameter.name for parameter in parameters if parameter.name in FILLED),
         reads_vectors=".need_vectors(" in source or "from curate.vectors.unit import" in source,
+        renamed=_renamed(values),
     )
 
 
-@cache
-def signature(file: str, function: str, skip: int = 0) -> tuple[Parameter, ...]:
-    """The parameters of a function of ours that a recipe's section is bound to: ``signature("train/run.py", "train")``."""
-    path = _ROOT / file
-    node = _function(ast.parse(path.read_text("utf-8")), function)
+# --- reading sources -------------------------------------------------------------------------------------------------
+
+
+def signature(file: str, function: str, skip: int = 0, without: Iterable[str] = ()) -> tuple[Parameter, ...]:
+    """The parameters of a function of ours that a recipe's section is bound to: ``signature("train/run.py", "train")``.
+    skip: leading ones. without: those that the caller fills."""
+    path = ROOT / file
+    node = _function(tree(path), function)
     if node is None:
         raise MethodError(f"{path} defines no function {function}")
-    return tuple(_parameters(node, path, skip))
+    left_out = set(without)
+    return tuple(parameter for parameter in _parameters(node, path, skip) if parameter.name not in left_out)
 
 
-def functions(file: str) -> list[str]:
-    """The public functions of a file of ours."""
-    tree = ast.parse((_ROOT / file).read_text("utf-8"))
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")]
+def renamed(file: str) -> dict[str, str]:
+    """Old words of options that a file of ours names, with the new ones: its constant RENAMED."""
+    path = ROOT / file
+    return _renamed(constants(tree(path)))
 
 
-def _function(tree: ast.Module, name: str) -> ast.FunctionDef | None:
-    return next((node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+def public_functions(path: Path) -> dict[str, int]:
+    """The public functions that a file defines, with their lines. SyntaxError where it is not valid Python."""
+    nodes = tree(path).body
+    return {n.name: n.lineno for n in nodes if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
+
+
+def _renamed(values: dict[str, Any]) -> dict[str, str]:
+    words = values.get("RENAMED")
+    return words if isinstance(words, dict) else {}
+
+
+def _function(module: ast.Module, name: str) -> ast.FunctionDef | None:
+    return next((node for node in module.body if isinstance(node, ast.FunctionDef) and node.name == name), None)
 
 
 def _parameters(function: ast.FunctionDef, path: Path, skip: int) -> list[Parameter]:
@@ -200,7 +260,9 @@ def _parameters(function: ast.FunctionDef, path: Path, skip: int) -> list[Parame
     pairs = list(zip(positional, padded, strict=True))[skip:] + list(
         zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     )
-    found = []
+    names = [argument.arg for argument, _ in pairs]
+    said = meanings(ast.get_docstring(function), [*names, *(name.rstrip("_") for name in names)])
+    parameters = []
     for argument, default in pairs:
         try:
             value = REQUIRED if default is None else ast.literal_eval(default)
@@ -209,14 +271,16 @@ def _parameters(function: ast.FunctionDef, path: Path, skip: int) -> list[Parame
                 f"{path}:{argument.lineno}: the default of `{argument.arg}` must be a literal, "
                 "since a recipe is checked without importing the method"
             ) from error
-        found.append(Parameter(argument.arg, ast.unparse(argument.annotation) if argument.annotation else "Any", value))
-    return found
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "Any"
+        about = said.get(argument.arg) or said.get(argument.arg.rstrip("_"), "")
+        parameters.append(Parameter(argument.arg, annotation, value, about))
+    return parameters
 
 
 def meanings(docstring: str | None, words: Iterable[str]) -> dict[str, str]:
     """What a docstring says of each of some words: ``neighbours: how many … epsilon: …`` or ``k, seed: …``, from the colon to
     the next of the words or the end of the paragraph."""
-    known, found = set(words), dict[str, str]()
+    known, said = set(words), dict[str, str]()
     head = re.compile(r"(?:^|(?<=[.;:!?)] ))((?:\w+(?:, | and | to ))*\w+): ")
     for paragraph in re.split(r"\n\s*\n", docstring or ""):
         text = " ".join(paragraph.split())
@@ -228,8 +292,8 @@ def meanings(docstring: str | None, words: Iterable[str]) -> dict[str, str]:
         ends = [*(match.start() for match, _ in heads[1:]), len(text)]
         for number, (match, named) in enumerate(heads):
             for word in named:
-                found.setdefault(word, text[match.end() : ends[number]].strip())
-    return found
+                said.setdefault(word, text[match.end() : ends[number]].strip())
+    return said
 
 
 def nearest(word: str, words: Any) -> str:
@@ -274,72 +338,40 @@ def _accepts(node: ast.expr, value: Any) -> bool:
     return isinstance(value, simple[name]) if name in simple else True
 
 
-def distribution_of(package: str) -> str | None:
-    """The version of the distribution that brings a top-level import name, as "name version"; None for the standard library."""
-    if package in sys.stdlib_module_names:
-        return None
-    known = {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}
-    for name in (known.get(package, package), package.replace("_", "-")):
-        try:
-            return f"{name} {importlib.metadata.version(name)}"
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return None
+# --- importing -------------------------------------------------------------------------------------------------------
 
 
-def source_and_versions(paths: list[Path]) -> tuple[str, dict[str, str]]:
-    """A hash over files and the first-party modules they import, directly or not, and the versions of the distributions
-    that any of them imports. What a stage's cache key needs to know of code."""
-    first_party, packages = _closure(tuple((path, path.stat().st_mtime_ns) for path in paths))
-    versions = dict(entry.split(" ") for package in packages if (entry := distribution_of(package)))
-    return first_party, versions
-
-
-@cache
-def _closure(start: tuple[tuple[Path, int], ...]) -> tuple[str, tuple[str, ...]]:
-    queue, seen, packages = [path for path, _ in start], set[Path](), set[str]()
-    while queue:
-        path = queue.pop()
-        if path in seen:
-            continue
-        seen.add(path)
-        for name in _imports(path):
-            if name.split(".")[0] in ("curate", "train", "tamis"):
-                queue += [file for file in _files_of(name) if file not in seen]
-            else:
-                packages.add(name.split(".")[0])
-    total = hashlib.blake2b(digest_size=16)
-    for path in sorted(seen, key=lambda path: (path.name, str(path))):
-        total.update(path.name.encode() + hashlib.blake2b(path.read_bytes()).digest())
-    return total.hexdigest(), tuple(sorted(packages))
-
-
-def _imports(path: Path) -> list[str]:
-    names = []
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names += [f"{node.module}.{alias.name}" for alias in node.names]
-    return names
-
-
-def _files_of(name: str) -> list[Path]:
-    """The file a dotted first-party name stands for: the module, or the module that holds the imported name."""
-    parts = name.split(".")
-    for end in (len(parts), len(parts) - 1):
-        stem = _ROOT.joinpath(*parts[:end])
-        if stem.with_suffix(".py").is_file():
-            return [stem.with_suffix(".py")]
-    return []
+def _beside(folder: Path) -> str:
+    """The package name under which the files of a folder beside a recipe are imported: one a folder, so that two recipes in
+    one program do not share theirs."""
+    return f"tamis_methods_{hashlib.blake2b(str(folder.resolve()).encode(), digest_size=6).hexdigest()}"
 
 
 def _import(module: str, path: Path) -> Any:
-    if not module.startswith("tamis_methods."):
+    """A module of a package, or a file beside a recipe, with what stands beside it: ``import helper`` and ``from . import
+    helper`` work there. Files that were changed since are imported again."""
+    if not module.startswith("tamis_methods_"):
         return importlib.import_module(module)
-    spec = importlib.util.spec_from_file_location(module, path)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    sys.modules[module] = loaded
-    spec.loader.exec_module(loaded)
-    return loaded
+    package = module.rpartition(".")[0]
+    stamps = {file: stamp(file) for file in sorted(path.parent.rglob("*.py"))}
+    if package not in sys.modules or getattr(sys.modules[package], "stamps", None) != stamps:
+        _forget(path.parent)
+        parent = types.ModuleType(package)
+        parent.__path__ = [str(path.parent)]
+        parent.stamps = stamps  # type: ignore[attr-defined]
+        sys.modules[package] = parent
+        importlib.invalidate_caches()
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    return importlib.import_module(module)
+
+
+def _forget(folder: Path) -> None:
+    """Lets go of all modules that came from a folder."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(folder):
+            del sys.modules[name]
+
+
+__all__ = ["source_and_versions"]

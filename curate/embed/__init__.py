@@ -1,0 +1,3 @@
+"""Embedders: one file turns texts into vectors. `VERB` names the function that each defines."""
+
+VERB = "embed"

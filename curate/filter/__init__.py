@@ -1,0 +1,3 @@
+"""Filters: one file gives a reason to remove a row. `VERB` names the function that each defines."""
+
+VERB = "reject"

@@ -425,7 +425,7 @@ def _selection(manifest: dict[str, Any]) -> dict[str, Any]:
 def _about(kind: str, method: str) -> str:
     """The first line of a method's own description; empty for a method that is not found here."""
     try:
-        return methods.find(kind, method).summary if kind in methods.KINDS else ""
+        return methods.find(kind, method).summary if kind in methods.rooms() else ""
     except MethodError:
         return ""
 
