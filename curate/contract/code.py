@@ -35,6 +35,12 @@ def _parsed(path: Path, _changed: int, _size: int) -> ast.Module:
     return ast.parse(path.read_text("utf-8"))
 
 
+def public_functions(path: Path) -> dict[str, int]:
+    """The public functions that a file defines, with their lines. SyntaxError where it is not valid Python."""
+    nodes = tree(path).body
+    return {n.name: n.lineno for n in nodes if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
+
+
 def constants(tree: ast.Module) -> dict[str, Any]:
     """The module's constants that are literals."""
     values: dict[str, Any] = {}
@@ -96,7 +102,7 @@ def missing_packages(paths: Iterable[Path]) -> dict[str, str | None]:
 def _digest_and_imports(path: Path, changed: int, size: int) -> tuple[str, tuple[tuple[int, str], ...]]:
     """The hash of a file, and what it imports: (how many dots, dotted name)."""
     names: list[tuple[int, str]] = []
-    for node in ast.walk(_parsed(path, changed, size)):
+    for node in _nodes(_parsed(path, changed, size)):
         if isinstance(node, ast.Import):
             names += [(0, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -156,15 +162,23 @@ def _installed_folders() -> tuple[Path, ...]:
 
 def _needed_imports(module: ast.Module) -> Iterator[str]:
     """Names imported outside ``try`` and ``if TYPE_CHECKING``."""
-    waiting: list[ast.AST] = [module]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Try) or (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
-            continue
+    for node in _nodes(module, without_try=True):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             yield node.module
+
+
+def _nodes(module: ast.Module, *, without_try: bool = False) -> Iterator[ast.AST]:
+    """All nodes but those that are there for the type checker alone."""
+    waiting: list[ast.AST] = [module]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if without_try and isinstance(node, ast.Try):
+            continue
+        yield node
         waiting += ast.iter_child_nodes(node)
 
 

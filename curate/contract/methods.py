@@ -86,11 +86,11 @@ class Method:
 
     def function(self, verb: str | None = None) -> Callable[..., Any]:
         """The function, imported now."""
-        return getattr(_import(self.module, self.path), verb or self.verb)
+        return getattr(import_file(self.module, self.path), verb or self.verb)
 
     def beside(self, name: str) -> Any:
         """What else the method's file defines under a name, or None."""
-        return getattr(_import(self.module, self.path), name, None)
+        return getattr(import_file(self.module, self.path), name, None)
 
     def call_options(self, options: dict[str, Any], **filled: Any) -> dict[str, Any]:
         """Options under their Python names, plus those of ``filled`` that the function takes."""
@@ -173,7 +173,7 @@ def _files(room: Room, folder: Path | None) -> dict[str, Method]:
                 _add(known, room, point.name.split(".", 1)[1], Path(spec.origin), point.value)
     if folder is not None:
         for path in sorted((folder / "methods" / room.name).glob("*.py")):
-            _add(known, room, path.stem, path, f"{_beside(path.parent)}.{path.stem}")
+            _add(known, room, path.stem, path, f"{package_of(path.parent)}.{path.stem}")
     return known
 
 
@@ -236,12 +236,6 @@ def renamed(file: str) -> dict[str, str]:
     """Old words of options that a file of ours names, with the new ones: its constant RENAMED."""
     path = ROOT / file
     return _renamed(constants(tree(path)))
-
-
-def public_functions(path: Path) -> dict[str, int]:
-    """The public functions that a file defines, with their lines. SyntaxError where it is not valid Python."""
-    nodes = tree(path).body
-    return {n.name: n.lineno for n in nodes if isinstance(n, ast.FunctionDef) and not n.name.startswith("_")}
 
 
 def _renamed(values: dict[str, Any]) -> dict[str, str]:
@@ -341,13 +335,13 @@ def _accepts(node: ast.expr, value: Any) -> bool:
 # --- importing -------------------------------------------------------------------------------------------------------
 
 
-def _beside(folder: Path) -> str:
+def package_of(folder: Path) -> str:
     """The package name under which the files of a folder beside a recipe are imported: one a folder, so that two recipes in
     one program do not share theirs."""
     return f"tamis_methods_{hashlib.blake2b(str(folder.resolve()).encode(), digest_size=6).hexdigest()}"
 
 
-def _import(module: str, path: Path) -> Any:
+def import_file(module: str, path: Path) -> Any:
     """A module of a package, or a file beside a recipe, with what stands beside it: ``import helper`` and ``from . import
     helper`` work there. Files that were changed since are imported again."""
     if not module.startswith("tamis_methods_"):
