@@ -99,30 +99,30 @@ class Preset:
         return task if len(self.submixes) == 1 else f"{submix.name}/{task}"
 
 
-def names(base: Path | None = None) -> list[str]:
+def names(folder: Path | None = None) -> list[str]:
     """The presets of the library, and those beside a recipe."""
-    return sorted({path.stem for folder in _folders(base) for path in folder.glob("*.yaml")})
+    return sorted({path.stem for place in _folders(folder) for path in place.glob("*.yaml")})
 
 
-def path_of(name: str, base: Path | None = None) -> Path:
+def path_of(name: str, folder: Path | None = None) -> Path:
     """A preset's file; RequestError with the nearest name where there is none. One beside the recipe wins."""
-    for folder in _folders(base):
-        if (folder / f"{name}.yaml").is_file():
-            return folder / f"{name}.yaml"
-    known = names(base)
+    for place in _folders(folder):
+        if (place / f"{name}.yaml").is_file():
+            return place / f"{name}.yaml"
+    known = names(folder)
     raise RequestError(f"there is no preset '{name}'{nearest(name, known)}; there are: {', '.join(known)}")
 
 
-def files_of(name: str, base: Path | None = None) -> list[str]:
+def files_of(name: str, folder: Path | None = None) -> list[str]:
     """A preset and those whose tasks it takes, by name."""
-    data = strict_yaml.read(path_of(name, base)).data or {}
+    data = strict_yaml.read(path_of(name, folder)).data or {}
     borrowed = [part.get("tasks") for part in (data.get("submixes") or {}).values()]
     return [name, *sorted({other for other in borrowed if isinstance(other, str)})]
 
 
-def load(name: str, base: Path | None = None) -> Preset:
+def load(name: str, folder: Path | None = None) -> Preset:
     """A preset; RecipeError with every mistake in its file, each with file:line."""
-    path = path_of(name, base)
+    path = path_of(name, folder)
     document = strict_yaml.read(path)
     problems: list[str] = []
 
@@ -150,7 +150,7 @@ def load(name: str, base: Path | None = None) -> Preset:
         part = take(data, _SUBMIX, "submixes", title)
         tasks = part.get("tasks") or {}
         if isinstance(tasks, str):
-            borrowed = load(tasks, base) if tasks != name else None
+            borrowed = load(tasks, folder) if tasks != name else None
             found = {
                 key: task for submix in (borrowed.submixes if borrowed else ()) for key, task in submix.tasks.items()
             }
@@ -234,7 +234,7 @@ class Bound:
 def bind(
     name: str,
     table: pl.DataFrame,
-    base: Path | None = None,
+    folder: Path | None = None,
     *,
     sources: dict[str, list[str]] | None = None,
     missing: Literal["fail", "skip"] = "fail",
@@ -245,7 +245,7 @@ def bind(
     Raises RequestError for a source or a submixture that is not there, ContractError where a task has no rows, or where
     rows of a shared set do not say which task they are of.
     """
-    preset = load(name, base)
+    preset = load(name, folder)
     keys = [columns.SOURCE, columns.TASK, columns.TEMPLATE_SET]
     kinds = table.select(keys).unique().sort(keys)
     owner = _owners(preset, kinds[columns.SOURCE].unique().sort().to_list(), sources or {})
@@ -258,7 +258,7 @@ def bind(
             continue
         title = preset.named(found[0], found[1].name)
         groups.append(title)
-        members[title] = (*found, _templates(template_set, base) if found[0].per_template else 1)
+        members[title] = (*found, _templates(template_set, folder) if found[0].per_template else 1)
     lacking = [
         preset.named(part, task.name)
         for part in preset.submixes
@@ -325,12 +325,12 @@ def _member(
     return None
 
 
-def _templates(template_set: str | None, base: Path | None) -> int:
+def _templates(template_set: str | None, folder: Path | None) -> int:
     from curate.template.sets import load_set
 
-    return max(1, len(load_set(template_set, base).templates)) if template_set else 1
+    return max(1, len(load_set(template_set, folder).templates)) if template_set else 1
 
 
-def _folders(base: Path | None) -> list[Path]:
-    own = [base / "templates" / "mixtures"] if base is not None else []
+def _folders(folder: Path | None) -> list[Path]:
+    own = [folder / "templates" / "mixtures"] if folder is not None else []
     return [*own, library("templates") / "mixtures"]

@@ -163,7 +163,7 @@ def common(
     return Common(by, example_cap, tokens, tokenizer, shortfall)
 
 
-def problems(way: str, options: Mapping[str, Any], base: Path | None = None) -> list[tuple[str, str]]:
+def problems(way: str, options: Mapping[str, Any], folder: Path | None = None) -> list[tuple[str, str]]:
     """(option, what is wrong with it), as far as it shows without any row."""
     found = []
     size, tokens = options.get("rows"), options.get("tokens")
@@ -193,7 +193,7 @@ def problems(way: str, options: Mapping[str, Any], base: Path | None = None) -> 
     weights = options.get("weights")
     if isinstance(weights, dict) and not (all(0 <= w < math.inf for w in weights.values()) and any(weights.values())):
         found.append(("weights", "give weights of 0 or more, at least one above 0"))
-    problem = token_counts.problem(options.get("tokenizer") or token_counts.WORDS, base)
+    problem = token_counts.problem(options.get("tokenizer") or token_counts.WORDS, folder)
     if problem:
         found.append(("tokenizer", problem))
     return found
@@ -261,15 +261,15 @@ def needs(way: str, options: Mapping[str, Any]) -> list[str]:
 
 
 def arrange(
-    table: pl.DataFrame, way: str, options: Mapping[str, Any], *, seed: int = 0, base: Path | None = None
+    table: pl.DataFrame, way: str, options: Mapping[str, Any], *, seed: int = 0, folder: Path | None = None
 ) -> Arrangement:
     """The plan of a mixture over a table, and what `apply` needs to realise it.
 
-    way: a function of this file by name, or a preset. options: as in a recipe. base: the recipe's folder.
+    way: a function of this file by name, or a preset. options: as in a recipe. folder: the recipe's.
     Raises RequestError for what cannot be mixed, ContractError where a preset's task has no rows or, with
     `shortfall: fail`, where a quota is above the rows. Cost: without tokens, a few columns and no text.
     """
-    for _, problem in problems(way, options, base):
+    for _, problem in problems(way, options, folder):
         raise RequestError(f"mix {way}: {problem}")
     given = dict(options)
     shared = common(**{word: given.pop(word) for word in _COMMON if word in given})
@@ -281,12 +281,12 @@ def arrange(
     else:
         by = columns.TASK
         size_asked = given.pop("rows", None)
-        which = presets.bind(way, table, base, **given)
+        which = presets.bind(way, table, folder, **given)
         given = {"rows": size_asked}
         group, limit = which.group, which.limit
     size = None
     if shared.tokens is not None:
-        size = token_counts.count(text_of(table, "record"), shared.tokenizer, base)
+        size = token_counts.count(text_of(table, "record"), shared.tokenizer, folder)
         given["rows"] = shared.tokens
     counts = _counts(table, group, size, limit, seed)
     if which is not None:

@@ -251,7 +251,7 @@ def build(
     must_have: list[str] | dict[str, Any] | None = None,
     must_not_have: list[str] | dict[str, Any] | None = None,
     quality: dict[str, float] | None = None,
-    base: Path | None = None,
+    folder: Path | None = None,
 ) -> Constraints:
     """Binds options to a pool. Raises MethodError for a wrong option, DataError where no selection could obey, and says why.
 
@@ -275,7 +275,7 @@ def build(
 
         tokens = int(budget["tokens"])
         parts = [c for c in (columns.PROMPT, columns.RESPONSE) if c in pool.table.columns]
-        counts = [token_counts.count(pool.table[c], budget.get("tokenizer", "words"), base) for c in parts]
+        counts = [token_counts.count(pool.table[c], budget.get("tokenizer", "words"), folder) for c in parts]
         if not counts:
             raise ContractError(f"select {method}: a budget of tokens needs the column `prompt` or `response`")
         cost, budget = np.maximum(np.sum(counts, axis=0), 1).astype(np.float64), int(opened.sum())

@@ -20,7 +20,7 @@ def pick(
     budget: int | dict[str, Any],
     options: dict[str, Any],
     seed: int,
-    base: Path | None = None,
+    folder: Path | None = None,
 ) -> Picks:
     """Calls a selector and holds it to its contract: the budget fits the pool, the rows are distinct and as many as asked (or
     as many as the tokens allow), every constraint is obeyed. options: the method's own and those of ``constraints.common``."""
@@ -33,8 +33,8 @@ def pick(
             f"select {method.name} takes no constraints, and was given {what}; its function needs an argument "
             "`constraints`, as those in curate/select have"
         )
-    wanted = constraints.build(method.name, pool, budget, **asked, base=base)
-    call = method.call_options(own, seed=seed, base=base, constraints=wanted)
+    wanted = constraints.build(method.name, pool, budget, **asked, folder=folder)
+    call = method.call_options(own, seed=seed, folder=folder, constraints=wanted)
     picks = method.function()(pool, wanted.budget, **call)
     if not isinstance(picks, Picks) or not all(isinstance(part, np.ndarray) for part in (picks.index, picks.gain)):
         raise DataError(

@@ -1,6 +1,6 @@
 """How many tokens texts have: of a tokenizer, or white-space words, which need no model.
 
-count(texts, "words")      count(texts, "models/tokenizer.json", base)      count(texts, "HuggingFaceTB/SmolLM2-135M")
+count(texts, "words")      count(texts, "models/tokenizer.json", folder)      count(texts, "HuggingFaceTB/SmolLM2-135M")
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ _SLICE = 4_096  # texts at a time
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?(@[\w.-]+)?")
 
 
-def count(texts: pl.Series, tokenizer: str = WORDS, base: Path | None = None) -> np.ndarray:
+def count(texts: pl.Series, tokenizer: str = WORDS, folder: Path | None = None) -> np.ndarray:
     """Tokens of each text: int64 (n,). Null counts as empty; no token is added at the start or the end.
 
     tokenizer: "words" (parted by white space), the path of a tokenizer.json or of a folder that holds one, relative to
-    base, or a Hub id, as name/model or name/model@revision. Raises RequestError where there is no such tokenizer,
+    folder, or a Hub id, as name/model or name/model@revision. Raises RequestError where there is no such tokenizer,
     MissingExtra without the package `tokenizers`. Cost: about a million words a second; of tokens, as the tokenizer needs.
     """
     if tokenizer == WORDS:
         return texts.fill_null("").str.count_matches(r"\S+").to_numpy().astype(np.int64)
-    read = _read(tokenizer, base)
+    read = _read(tokenizer, folder)
     found = np.zeros(len(texts), np.int64)
     for start in track(range(0, len(texts), _SLICE), "counting tokens"):
         part = texts.slice(start, _SLICE).fill_null("").to_list()
@@ -40,17 +40,17 @@ def count(texts: pl.Series, tokenizer: str = WORDS, base: Path | None = None) ->
     return found
 
 
-def counter(tokenizer: str = WORDS, base: Path | None = None) -> Callable[[str], int]:
+def counter(tokenizer: str = WORDS, folder: Path | None = None) -> Callable[[str], int]:
     """A function that counts the tokens of one text as ``count`` does, for texts that come one by one."""
     if tokenizer == WORDS:
         return lambda text: len(text.split())
-    read = _read(tokenizer, base)
+    read = _read(tokenizer, folder)
     return lambda text: len(read.encode(text, add_special_tokens=False))
 
 
-def problem(tokenizer: str, base: Path | None = None) -> str | None:
+def problem(tokenizer: str, folder: Path | None = None) -> str | None:
     """What is wrong with a tokenizer's name, as far as it shows without a download."""
-    if tokenizer == WORDS or _file(tokenizer, base) is not None:
+    if tokenizer == WORDS or _file(tokenizer, folder) is not None:
         return None
     if tokenizer.endswith(".json") or tokenizer.startswith((".", "/", "~")) or not _HUB_ID.fullmatch(tokenizer):
         return (
@@ -60,29 +60,29 @@ def problem(tokenizer: str, base: Path | None = None) -> str | None:
     return None
 
 
-def fingerprint(tokenizer: str, base: Path | None = None) -> str:
+def fingerprint(tokenizer: str, folder: Path | None = None) -> str:
     """What changes when the tokenizer does: the hash of a local file; a Hub id is its own name."""
-    file = _file(tokenizer, base) if tokenizer != WORDS else None
+    file = _file(tokenizer, folder) if tokenizer != WORDS else None
     return sha256(file) if file else tokenizer
 
 
-def _file(tokenizer: str, base: Path | None) -> Path | None:
-    path = (base or Path()) / Path(tokenizer).expanduser()
+def _file(tokenizer: str, folder: Path | None) -> Path | None:
+    path = (folder or Path()) / Path(tokenizer).expanduser()
     path = path / "tokenizer.json" if path.is_dir() else path
     return path if path.is_file() else None
 
 
-def _read(tokenizer: str, base: Path | None) -> Any:
+def _read(tokenizer: str, folder: Path | None) -> Any:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise MissingExtra(
             "counting tokens needs the package `tokenizers`; run: pip install 'tamis[train]', or say `tokenizer: words`"
         ) from error
-    wrong = problem(tokenizer, base)
+    wrong = problem(tokenizer, folder)
     if wrong:
         raise RequestError(wrong)
-    file = _file(tokenizer, base)
+    file = _file(tokenizer, folder)
     try:
         if file is not None:
             read = Tokenizer.from_file(str(file))

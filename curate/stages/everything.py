@@ -595,7 +595,7 @@ def _mix(job: Job) -> dict[str, Any]:
     from curate.mix import quotas as mix
 
     whole = table.read(job.parent / "kept")
-    arranged = mix.arrange(whole, job.stage.method, job.stage.options, seed=job.stage.seed, base=job.recipe.base)
+    arranged = mix.arrange(whole, job.stage.method, job.stage.options, seed=job.stage.seed, folder=job.recipe.base)
     kept, gone = arranged.apply(whole, job.stage.seed)
     table.write(job.folder / "kept", kept)
     table.write(job.folder / "removed", gone.with_columns(pl.lit(job.stage.title).alias(columns.STAGE)))
@@ -625,7 +625,7 @@ def mixture(recipe: Recipe, work: Path, stages: tuple[Stage, ...]) -> list[dict[
     wanted = mix.needs(stage.method, stage.options)
     parts = table.shards(work / stage.parent.title / "kept")
     whole = pl.concat([pl.read_parquet(part, columns=wanted) for part in parts])
-    return mix.arrange(whole, stage.method, stage.options, seed=stage.seed, base=recipe.base).plan.lines()
+    return mix.arrange(whole, stage.method, stage.options, seed=stage.seed, folder=recipe.base).plan.lines()
 
 
 def _mix_parts(recipe: Recipe) -> dict[str, Any]:

@@ -523,7 +523,7 @@ def test_a_preset_of_ones_own_stands_beside_the_recipe_and_its_mistakes_are_said
     mine = folder / "mine.yaml"
     mine.write_text("submixes:\n  a: {weight: 2, sets: [pools/alpaca]}\n  b: {sets: [cot/*]}\n", "utf-8")
     rows = tasks(("x", "t", "pools/alpaca", 50), ("y", "u", "cot/gsm8k", 50))
-    assert arrange(rows, "mine", {"rows": 30}, base=tmp_path).plan.quotas == {"a/t": 20, "b/u": 10}
+    assert arrange(rows, "mine", {"rows": 30}, folder=tmp_path).plan.quotas == {"a/t": 20, "b/u": 10}
     for text, says in (
         ("submixes:\n  a: {wight: 2, sets: [x]}\n", r"mine.yaml:2: there is no key 'wight'. Did you mean 'weight'"),
         ("submixes:\n  a: {sets: [x],\n    cap: 0}\n", r"mine.yaml:3: `cap` is 0; it must be 1 or more"),
