@@ -57,7 +57,7 @@ def _rule(function: str) -> str:
 
 def findings(
     sets: list[str],
-    base: Path | None = None,
+    folder: Path | None = None,
     *,
     data: str | None = None,
     header: list[str] | None = None,
@@ -76,7 +76,7 @@ def findings(
     found: list[Finding] = []
     subjects: list[Subject] = []
     for name in sets or names():
-        template_set, unreadable = read_set(name, base)
+        template_set, unreadable = read_set(name, folder)
         found += unreadable
         if template_set is not None:
             subjects.append(Subject(template_set))
@@ -84,7 +84,7 @@ def findings(
         for subject in track(subjects, "checking"):
             found += _checked(subject)
             if data is not None:
-                found += on_rows(subject.set, list(islice(_rows(data, header, base or Path()), limit)))
+                found += on_rows(subject.set, list(islice(_rows(data, header, folder or Path()), limit)))
             if hub and subject.set.hub is not None:
                 for where, there in fetched(subject.set, fetch):
                     found += [finding for rule in HUB for finding in rule(subject, where, there)]
@@ -110,10 +110,10 @@ def on_rows(template_set: TemplateSet, rows: Sequence[Raw]) -> list[Finding]:
     return [finding for rule in (*ROWS, *REAL) for finding in rule(subject)]
 
 
-def _rows(data: str, header: list[str] | None, base: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _rows(data: str, header: list[str] | None, folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from curate.load import files
 
-    for raw in files.load(path=data, header=header, base=base):
+    for raw in files.load(path=data, header=header, base=folder):
         if raw.fields is not None:  # a line that is no row is told by the run
             yield raw.where, raw.fields
 
@@ -144,10 +144,10 @@ def summary(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def rendered_example(name: str, base: Path | None = None, *, derived: bool = False) -> list[dict[str, Any]]:
+def rendered_example(name: str, folder: Path | None = None, *, derived: bool = False) -> list[dict[str, Any]]:
     """A set's own examples in each template that applies, with those derived from them if asked for: template, kind,
     options_style, choices, answer, references, messages, shots. Nothing where they do not render, which is a finding."""
-    template_set = load_set(name, base)
+    template_set = load_set(name, folder)
     engine = Engine(template_set, inversions=float(derived))
     try:
         with sandbox.watched():

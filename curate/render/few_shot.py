@@ -91,9 +91,9 @@ def drawn(ids: pl.Series, options: FewShot, seed: int) -> np.ndarray:
 class Composer:
     """Puts examples before what an engine has rendered. exemplars: id, template_set, fields."""
 
-    def __init__(self, options: FewShot, exemplars: pl.DataFrame, seed: int, base: Path | None):
+    def __init__(self, options: FewShot, exemplars: pl.DataFrame, seed: int, folder: Path | None):
         self.options, self.seed = options, seed
-        self.tokens = counter(options.tokenizer, base)
+        self.tokens = counter(options.tokenizer, folder)
         self.pools: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.ids = exemplars[columns.ID]
         rows = exemplars.select(columns.ID, columns.TEMPLATE_SET, columns.FIELDS).sort(columns.ID)

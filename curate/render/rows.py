@@ -39,10 +39,10 @@ class _Renderer(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _renderer(
-    name: str, base: Path | None, source_hash: str, seed: int, no_options: float, inversions: float, thread: int
+    name: str, folder: Path | None, source_hash: str, seed: int, no_options: float, inversions: float, thread: int
 ) -> _Renderer:
     """A set, compiled once for all the shards of a process. The hash stands for the file's content; an engine is one thread's."""
-    engine = Engine(load_set(name, base), seed, no_options, inversions)
+    engine = Engine(load_set(name, folder), seed, no_options, inversions)
     return _Renderer(engine, compile_set(engine))
 
 
@@ -55,7 +55,7 @@ def render_rows(
     few_shot: dict[str, Any] | None = None,
     exemplars: pl.DataFrame | None = None,
     seed: int = 0,
-    base: Path | None = None,
+    folder: Path | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Puts every record into messages.
 
@@ -64,7 +64,7 @@ def render_rows(
     inversions: the share of records that are put in a template turned around by rule, where one applies.
     few_shot: options of curate.render.few_shot. exemplars: the rows to take examples from (id, template_set, fields), which
     go to removed where they are in the table; if left out, they are set aside of the table's own.
-    base: the recipe's folder, from which template files of its own are named. Returns (kept, removed): kept has the
+    folder: the recipe's folder, from which template files of its own are named. Returns (kept, removed): kept has the
     table's columns and ``record, template, template_kind, options_style, choices, answer, references, shots``, with
     ``messages`` filled; removed has the rows that no template takes, with ``stage`` and ``reason``. A conversation
     (``pools/messages``, ``pools/conversations``) keeps its messages; its template is called "as_is". Raises TemplateError:
@@ -77,7 +77,7 @@ def render_rows(
             raise RequestError(f"render: {option} is {share}; it is a share and lies between 0 and 1")
     thread = threading.get_ident()
     renderers = {
-        name: _renderer(name, base, load_set(name, base).source_hash, seed, no_options, inversions, thread)
+        name: _renderer(name, folder, load_set(name, folder).source_hash, seed, no_options, inversions, thread)
         for name in sets
     }
     _check_name(templates, {name: renderer.engine for name, renderer in renderers.items()})
@@ -86,7 +86,7 @@ def render_rows(
         options = shots.few_shot(**few_shot)
         if exemplars is None:
             exemplars = table.filter(pl.col(columns.ID).is_in(shots.set_aside(table, options, seed).implode()))
-        composer = Composer(options, exemplars, seed, base)
+        composer = Composer(options, exemplars, seed, folder)
     kept, removed = [], []
     with bar(table.height, "rendering") as advance:
         for start in range(0, max(table.height, 1), _CHUNK):

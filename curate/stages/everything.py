@@ -712,7 +712,7 @@ def _render_shard(
 ) -> int:
     from curate.render.rows import render_rows
 
-    kept, gone = render_rows(pl.read_parquet(path), **options, exemplars=exemplars, seed=seed, base=base)
+    kept, gone = render_rows(pl.read_parquet(path), **options, exemplars=exemplars, seed=seed, folder=base)
     table.write_shard(folder / "removed", number, gone.with_columns(pl.lit(title).alias(columns.STAGE)))
     table.write_shard(folder / "kept", number, kept)
     return kept.height
@@ -825,7 +825,7 @@ def _rendered_once(
     from curate.render.rows import render_rows
 
     options = {**render, "templates": "one"} if render["templates"] == "all" else render
-    return render_rows(rows, **options, exemplars=exemplars, seed=job.stage.seed, base=job.recipe.base)[0]
+    return render_rows(rows, **options, exemplars=exemplars, seed=job.stage.seed, folder=job.recipe.base)[0]
 
 
 def _as(job: Job, stage: Stage) -> Job:

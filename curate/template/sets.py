@@ -176,21 +176,21 @@ def names() -> list[str]:
     return sorted(path.relative_to(root).with_suffix("").as_posix() for path in found)
 
 
-def load_set(name: str, base: Path | None = None) -> TemplateSet:
-    """A set of the library by its name, or a ``.yaml`` file by its path, relative to ``base`` (the recipe's folder).
+def load_set(name: str, folder: Path | None = None) -> TemplateSet:
+    """A set of the library by its name, or a ``.yaml`` file by its path, relative to ``folder`` (the recipe's folder).
 
     Raises TemplateError with every mistake in the file, one a line, each with file:line.
     """
-    template_set, findings = read_set(name, base)
+    template_set, findings = read_set(name, folder)
     if template_set is None:
         raise TemplateError("\n".join(map(str, findings)))
     return template_set
 
 
-def read_set(name: str, base: Path | None = None) -> tuple[TemplateSet | None, list[Finding]]:
+def read_set(name: str, folder: Path | None = None) -> tuple[TemplateSet | None, list[Finding]]:
     """The set and no finding, or None and everything that is wrong with the file."""
     if name.endswith(".yaml"):
-        path = (base or Path()) / name
+        path = (folder or Path()) / name
     else:
         path = library("templates") / f"{name}.yaml"
         if name not in names():

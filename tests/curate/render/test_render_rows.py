@@ -124,7 +124,7 @@ def test_a_set_of_the_recipe_is_read_beside_it(tmp_path):
         "dataset: mine\nabout: a\ncolumns: {q: q, a: a}\nrecord: {prompt: '{{ q }}', response: '{{ a }}'}\n"
         "example: {q: x, a: y}\ntemplates: [{name: t, kind: forward, style: plain, input: 'Say {{ q }}', target: '{{ a }}'}]\n"
     )
-    kept, _ = render_rows(table(("mine.yaml", {"q": "x", "a": "y"})), base=tmp_path)
+    kept, _ = render_rows(table(("mine.yaml", {"q": "x", "a": "y"})), folder=tmp_path)
     assert kept["messages"].to_list() == [[{"role": "user", "content": "Say x"}, {"role": "assistant", "content": "y"}]]
 
 
