@@ -128,20 +128,20 @@ def _data_problems(folder: Path, metadata: dict[str, Any]) -> Iterator[str]:
     total = 0
     for config in _mappings(metadata.get("configs")):
         name = config.get("config_name", "default")
-        found: dict[str, list[Path]] = {}
+        splits: dict[str, list[Path]] = {}
         for entry in _mappings(config.get("data_files")):
             patterns = [pattern for pattern in _list(entry.get("path")) if isinstance(pattern, str)]
-            found[str(entry.get("split"))] = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-        if not found:
+            splits[str(entry.get("split"))] = sorted({path for pattern in patterns for path in folder.glob(pattern)})
+        if not splits:
             yield f"config '{name}' names no files: `data_files` lists a `split` and a `path` for each"
-        for split, paths in found.items():
+        for split, paths in splits.items():
             if not paths:
                 yield f"split '{split}' of config '{name}' has no file: nothing matches its `path`"
-        used.update(path for paths in found.values() for path in paths)
-        facts = {split: split_facts(paths) for split, paths in found.items() if paths}
+        used.update(path for paths in splits.values() for path in paths)
+        facts = {split: split_facts(paths) for split, paths in splits.items() if paths}
         total += sum(fact["num_examples"] for fact in facts.values())
         if name in infos:
-            yield from _info_problems(f"config '{name}'", infos[name], found, facts)
+            yield from _info_problems(f"config '{name}'", infos[name], splits, facts)
         else:
             yield f"config '{name}' has no entry in `dataset_info`"
     for path in sorted(set(folder.rglob("*.parquet")) - used):
@@ -154,10 +154,10 @@ def _data_problems(folder: Path, metadata: dict[str, Any]) -> Iterator[str]:
 
 
 def _info_problems(
-    config: str, info: dict[str, Any], found: dict[str, list[Path]], facts: dict[str, dict[str, int]]
+    config: str, info: dict[str, Any], splits: dict[str, list[Path]], facts: dict[str, dict[str, int]]
 ) -> Iterator[str]:
     said = {str(split.get("name")): split for split in _mappings(info.get("splits"))}
-    for split in sorted(said.keys() ^ found.keys()):
+    for split in sorted(said.keys() ^ splits.keys()):
         yield f"split '{split}' of {config} is only in `{'dataset_info' if split in said else 'data_files'}`"
     for split in said.keys() & facts.keys():
         for key in ("num_bytes", "num_examples"):
@@ -166,7 +166,7 @@ def _info_problems(
     for key, of in (("download_size", "download_size"), ("dataset_size", "num_bytes")):
         if info.get(key) != (sum_of := sum(fact[of] for fact in facts.values())):
             yield f"`{key}` of {config} is {info.get(key)}, the files have {sum_of}"
-    for path in sorted(path for paths in found.values() for path in paths):
+    for path in sorted(path for paths in splits.values() for path in paths):
         if features(pq.read_schema(path)) != info.get("features"):
             yield f"`features` of {config} are not the columns of {path.name}"
 

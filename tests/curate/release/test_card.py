@@ -19,8 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.contract.errors import ContractError, RequestError
-from curate.release import card
-from curate.release.card import release, without_places
+from curate.release import shards
+from curate.release.card import release
+from curate.release.facts import claimed, limits
+from curate.release.places import without_places
 from curate.release.verify import features, metadata_problems, read_metadata, size_category, verify
 from curate.rows.table import MESSAGES_TYPE
 
@@ -29,7 +31,7 @@ RECIPE: dict[str, Any] = {
     "seed": 0,
     "data": "/home/somebody/data",
     "load": [
-        {"files": {"name": "alpaca", "path": "/home/somebody/alpaca/*.jsonl", "as": "alpaca", "where": None}},
+        {"files": {"name": "alpaca", "path": "/home/somebody/alpaca/*.jsonl", "shape": "alpaca", "where": None}},
         {"hub": {"name": "sst2", "path": "stanfordnlp/sst2", "revision": "8d51e7e4887a4caaa95b3fbebbf53c0490b58bbb"}},
         {"docstrings": {"packages": ["numpy"]}},
     ],
@@ -141,7 +143,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module", autouse=True)
 def _several_row_groups() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(card, "_GROUP_ROWS", 4)
+        patch.setattr(shards, "GROUP_ROWS", 4)
         yield
 
 
@@ -154,9 +156,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def metadata(finished: Path) -> dict[str, Any]:
-    found, problem = read_metadata(finished / "README.md")
-    assert found is not None, problem
-    return found
+    block, problem = read_metadata(finished / "README.md")
+    assert block is not None, problem
+    return block
 
 
 @pytest.fixture
@@ -244,7 +246,7 @@ def test_large_tables_are_cut_into_shards_and_an_older_release_leaves_nothing(
 ) -> None:
     rows = table(50)
     with monkeypatch.context() as patch:
-        patch.setattr(card, "SHARD_BYTES", rows.estimated_size() // 4)
+        patch.setattr(shards, "SHARD_BYTES", rows.estimated_size() // 4)
         write(tmp_path, rows)
         paths = sorted((tmp_path / "data").iterdir())
         assert len(paths) >= 4
@@ -262,9 +264,9 @@ def test_large_tables_are_cut_into_shards_and_an_older_release_leaves_nothing(
 
 def test_another_config_has_a_folder_of_its_name(tmp_path: Path) -> None:
     write(tmp_path, config="lima_1k")
-    found, _ = read_metadata(tmp_path / "README.md")
-    assert found is not None
-    assert found["configs"] == [
+    block, _ = read_metadata(tmp_path / "README.md")
+    assert block is not None
+    assert block["configs"] == [
         {"config_name": "lima_1k", "data_files": [{"split": "train", "path": "lima_1k/train-*"}]}
     ]
     assert 'load_dataset("PATH/OR/HUB-ID", "lima_1k", split="train")' in (tmp_path / "README.md").read_text()
@@ -288,20 +290,20 @@ def test_the_metadata_is_what_the_rows_and_the_recipe_say(metadata: dict[str, An
 
 def test_what_nobody_states_is_not_claimed(tmp_path: Path) -> None:
     write(tmp_path, table(license=None))
-    found, _ = read_metadata(tmp_path / "README.md")
-    assert found is not None
-    assert "language" not in found
-    assert "multilinguality" not in found
-    assert found["license"] == "unknown"
+    block, _ = read_metadata(tmp_path / "README.md")
+    assert block is not None
+    assert "language" not in block
+    assert "multilinguality" not in block
+    assert block["license"] == "unknown"
     assert "No licence is stated for 6 rows" in (tmp_path / "README.md").read_text()
 
 
 def test_mixed_licences_are_listed_in_a_file_of_their_own(tmp_path: Path) -> None:
     rows = table().with_columns(license=pl.Series(["mit", "BSD-3-Clause AND MIT"] * 3))
     manifest = write(tmp_path, rows)
-    found, _ = read_metadata(tmp_path / "README.md")
-    assert found is not None
-    assert (found["license"], found["license_name"], found["license_link"]) == (
+    block, _ = read_metadata(tmp_path / "README.md")
+    assert block is not None
+    assert (block["license"], block["license_name"], block["license_link"]) == (
         "other",
         "mixed-permissive",
         "LICENSE.md",
@@ -351,7 +353,7 @@ def test_the_recipe_in_the_card_is_the_recipe_less_what_it_leaves_open(finished:
     text = (finished / "README.md").read_text()
     printed = yaml.safe_load(text.split("```yaml\n")[1].split("\n```")[0])
     assert printed["load"][0]["files"].pop("path") == "…/*.jsonl"
-    assert printed["load"][0] == {"files": {"name": "alpaca", "as": "alpaca"}}
+    assert printed["load"][0] == {"files": {"name": "alpaca", "shape": "alpaca"}}
     assert printed["load"][1:] == RECIPE["load"][1:]
     assert printed["steps"] == RECIPE["steps"]
 
@@ -404,9 +406,9 @@ def test_what_the_recipe_did_not_do_is_among_the_limits(finished: Path, tmp_path
     assert "No step checked the language" in text
     steps = [
         MANIFESTS[0],
-        stage(1, "dedup", "exact", 20, 20),
-        stage(2, "filter", "script", 20, 20),
-        stage(3, "decontaminate", "ngram", 20, 6),
+        stage(1, "dedup", "exact", 20, 20, claims=["exact duplicates removed"]),
+        stage(2, "filter", "script", 20, 20, claims=["language checked"]),
+        stage(3, "decontaminate", "ngram", 20, 6, claims=["decontaminated"]),
     ]
     write(tmp_path, manifests=steps)
     text = (tmp_path / "README.md").read_text()
@@ -415,12 +417,18 @@ def test_what_the_recipe_did_not_do_is_among_the_limits(finished: Path, tmp_path
     assert "checked the language" not in text
 
 
+def test_near_duplicates_that_were_taken_out_are_no_limit() -> None:
+    steps = [stage(1, "dedup", "mine", 20, 20, claims=["near duplicates removed"]), stage(2, "polish", "mine", 20, 20)]
+    said = " ".join(limits(table(), steps))
+    assert claimed(steps) == {"near duplicates removed"} and "duplicates" not in said and "personal data" in said
+
+
 def test_rows_that_a_model_wrote_are_named(tmp_path: Path) -> None:
     write(tmp_path, table().with_columns(origin=pl.Series(["source"] * 4 + ["synthetic"] * 2)))
-    found, _ = read_metadata(tmp_path / "README.md")
-    assert found is not None
-    assert "machine-generated" in found["annotations_creators"]
-    assert "synthetic" in found["tags"]
+    block, _ = read_metadata(tmp_path / "README.md")
+    assert block is not None
+    assert "machine-generated" in block["annotations_creators"]
+    assert "synthetic" in block["tags"]
     assert "A model wrote 2 rows." in (tmp_path / "README.md").read_text()
 
 
