@@ -57,7 +57,7 @@ def run(method: str, pool: Pool, budget: int) -> dict[str, Any]:
         return k_center.select(pool, budget).facts
     if method == "DEITA":
         return deita.select(pool, budget, score="score").facts
-    return facility_location.select(pool, budget, neighbors=0 if method == EXACT else 16).facts
+    return facility_location.select(pool, budget, neighbours=0 if method == EXACT else 16).facts
 
 
 def choose(method: str, path: str, rows: int) -> None:

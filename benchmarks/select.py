@@ -176,8 +176,8 @@ def main() -> None:
         "facility location, 20,000 rows, 500 picks, exact and otherwise; value: sum of best cosines",
         {
             "exact": lambda: facility_location.select(large, 500).index.tolist(),
-            "graph of 16 neighbours": lambda: facility_location.select(large, 500, neighbors=16).index.tolist(),
-            "graph of 64 neighbours": lambda: facility_location.select(large, 500, neighbors=64).index.tolist(),
+            "graph of 16 neighbours": lambda: facility_location.select(large, 500, neighbours=16).index.tolist(),
+            "graph of 64 neighbours": lambda: facility_location.select(large, 500, neighbours=64).index.tolist(),
             "on samples, epsilon 0.01": lambda: facility_location.select(large, 500, epsilon=0.01).index.tolist(),
             "in 4 parts": lambda: facility_location.select(large, 500, partitions=4).index.tolist(),
             "in 16 parts": lambda: facility_location.select(large, 500, partitions=16).index.tolist(),

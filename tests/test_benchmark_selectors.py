@@ -160,7 +160,7 @@ def test_a_selector_that_fails_is_listed_with_its_sentence(world) -> None:
 def test_a_defect_of_a_selector_is_listed_too(tmp_path: Path) -> None:
     rows, vectors = pool_of()
     ran, failed = selectors._run_all(rows, vectors, None, [Wanted("top_score", {})], 4, 1)
-    assert not ran and failed["top_score"].startswith("TypeError: ") and "by" in failed["top_score"]
+    assert not ran and failed["top_score"].startswith("TypeError: ") and "score" in failed["top_score"]
 
 
 def test_seconds_and_memory_are_of_every_selector(world) -> None:

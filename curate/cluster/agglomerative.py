@@ -18,7 +18,7 @@ from typing import Literal
 
 import numpy as np
 
-from curate.cluster._centres import by_size, cut, directions, distance_to_own, drawn, keys, need_scikit_learn
+from curate.cluster.centres import by_size, cut, directions, distance_to_own, drawn, keys, need_scikit_learn
 from curate.contract.errors import MethodError
 from curate.rows.pool import Clusters
 from curate.vectors.unit import unit

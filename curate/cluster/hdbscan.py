@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from curate.cluster._centres import by_size, directions, distance_to_own, drawn, keys, nearest, need_scikit_learn
+from curate.cluster.centres import by_size, directions, distance_to_own, drawn, keys, nearest, need_scikit_learn
 from curate.contract.errors import DataError, MethodError
 from curate.rows.pool import Clusters
 from curate.vectors.unit import unit

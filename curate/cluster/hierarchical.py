@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 
 from curate.cluster import kmeans
-from curate.cluster._centres import by_size, cut, directions, distance_to_own, drawn, keys, nearest, totals
+from curate.cluster.centres import by_size, cut, directions, distance_to_own, drawn, keys, nearest, totals
 from curate.contract.errors import MethodError
 from curate.rows.pool import Clusters
 from curate.vectors.unit import unit

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.cluster._centres import by_size, directions, drawn, keys, nearest, need_scikit_learn
+from curate.cluster.centres import by_size, directions, drawn, keys, nearest, need_scikit_learn
 from curate.contract.errors import MethodError
 from curate.rows.pool import Clusters
 from curate.vectors.unit import unit

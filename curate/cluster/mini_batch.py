@@ -19,7 +19,7 @@ import warnings
 
 import numpy as np
 
-from curate.cluster._centres import by_size, drawn, keys, nearest, need_scikit_learn
+from curate.cluster.centres import by_size, drawn, keys, nearest, need_scikit_learn
 from curate.contract.errors import MethodError
 from curate.contract.progress import bar
 from curate.rows.pool import Clusters

@@ -23,8 +23,8 @@ from curate.contract import columns
 from curate.contract.draws import draws, pairs
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.contract.progress import track
-from curate.diversity._pool import around
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
+from curate.vectors.density import around
 from curate.vectors.unit import unit
 
 POOL_ROWS = 20_000  # that stand for the pool in coverage and density
@@ -129,18 +129,18 @@ def _checked(table: pl.DataFrame, vectors: np.ndarray | None, chosen: np.ndarray
         raise ContractError(f"the diversity report was given {len(vectors)} vectors for {n} rows; run `embed` again")
     if subsets < 2:
         raise MethodError(f"diversity report: subsets {subsets} should be 2 or more; 100 is usual")
-    found = np.asarray(chosen)
-    if found.ndim != 1 or not len(found) or not np.issubdtype(found.dtype, np.integer):
+    rows = np.asarray(chosen)
+    if rows.ndim != 1 or not len(rows) or not np.issubdtype(rows.dtype, np.integer):
         raise DataError(
-            f"the diversity report needs one or more row numbers, and was given {found.dtype} of shape {found.shape}; "
+            f"the diversity report needs one or more row numbers, and was given {rows.dtype} of shape {rows.shape}; "
             "select at least one row"
         )
-    outside = found[(found < 0) | (found >= n)]
+    outside = rows[(rows < 0) | (rows >= n)]
     if len(outside):
         raise DataError(f"the diversity report was given row {outside[0]} of a pool of {n}; rows go from 0 to {n - 1}")
-    if len(np.unique(found)) < len(found):
+    if len(np.unique(rows)) < len(rows):
         raise DataError("the diversity report was given a row twice; each selected row counts once")
-    return found.astype(np.int64)
+    return rows.astype(np.int64)
 
 
 def _random(ids: pl.Series, k: int, subsets: int, seed: int) -> Iterator[np.ndarray]:
@@ -180,7 +180,7 @@ def _samples(
 
 
 def _metrics() -> list[Any]:
-    """The modules of ``curate/diversity``, by name."""
+    """The modules of ``curate/diversity`` that measure, by name."""
     files = sorted(Path(__file__).parent.glob("[!_]*.py"))
-    found = [importlib.import_module(f"curate.diversity.{file.stem}") for file in files if file != Path(__file__)]
-    return [module for module in found if hasattr(module, "measure")]
+    modules = [importlib.import_module(f"curate.diversity.{file.stem}") for file in files if file != Path(__file__)]
+    return [module for module in modules if hasattr(module, "measure")]

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import zlib
 
-from curate.diversity._sample import Sample
-from curate.diversity._words import record
+from curate.diversity.sample import Sample
+from curate.diversity.words import record
 
 ABOUT = {"compression_ratio": ("how many times smaller gzip makes the texts", "lower")}
 

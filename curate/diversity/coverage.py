@@ -2,7 +2,7 @@
 
 For a reader: the radius is the distance of the row that is worst served, the similarity is how well rows are served on
 average. A low radius and a high similarity are more diverse: nothing of the pool is left out.
-Cost: one matrix product for all subsets together; see ``curate/diversity/_pool.py``.
+Cost: one matrix product for all subsets together; see ``curate/vectors/density.py``.
 
 Radius: max over the pool of the least Euclidean distance between unit vectors, sqrt(2 - 2 cos), what k-center makes small.
 Similarity: mean over the pool of the largest cosine, what facility location makes large. Both over at most 20,000 rows of the
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {
     "coverage_radius": ("distance of the pool's worst-served row to its nearest selected row", "lower"),

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.diversity._sample import Sample
-from curate.diversity._words import words
+from curate.diversity.sample import Sample
+from curate.diversity.words import words
 
 FACTS = (words,)
 ABOUT = {
@@ -32,11 +32,11 @@ def measure(sample: Sample) -> dict[str, float]:
         return {}
     word = fact.explode().drop_nulls().to_numpy()
     row = np.repeat(np.arange(len(fact)), fact.list.len().to_numpy())
-    run, found = word, {}
+    run, shares = word, {}
     for n in (1, 2, 3):
         if n > 1:
             run = run[:-1] * _FACTOR + word[n - 1 :]
         inside = np.sort(run[row[: len(run)] == row[n - 1 :]])
         if len(inside):
-            found[f"distinct_{n}"] = (1 + int((inside[1:] != inside[:-1]).sum())) / len(inside)
-    return found
+            shares[f"distinct_{n}"] = (1 + int((inside[1:] != inside[:-1]).sum())) / len(inside)
+    return shares

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from curate.contract import columns
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 _GROUPS = ("cluster", columns.TASK, columns.SOURCE, columns.TEMPLATE)
 ABOUT = {f"{name}_entropy": (f"how evenly rows spread over {name}s, in bits", "higher") for name in _GROUPS}

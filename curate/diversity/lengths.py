@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from curate.contract import columns
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {
     "prompt_words": ("mean words of a prompt", None),
@@ -38,13 +38,13 @@ FACTS = (prompt_words, response_words)
 
 
 def measure(sample: Sample) -> dict[str, float]:
-    found = {}
+    values = {}
     for name, of_rows in (("prompt", prompt_words), ("response", response_words)):
         count = sample.fact(of_rows)
         if count is not None and len(count):
             words = count.to_numpy().astype(np.float64)
-            found |= {f"{name}_words": float(words.mean()), f"{name}_spread": float(np.log1p(words).std())}
-    return found
+            values |= {f"{name}_words": float(words.mean()), f"{name}_spread": float(np.log1p(words).std())}
+    return values
 
 
 def _count(table: pl.DataFrame, column: str) -> pl.Series | None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 
 from curate.contract.errors import MethodError
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {"log_det_distance": ("volume that the rows lack to rows that share nothing, in logs per row", "lower")}
 

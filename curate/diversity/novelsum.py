@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {
     "novelsum": ("how new each row is beside its nearest ones, weighed by how crowded the pool is there", "higher")

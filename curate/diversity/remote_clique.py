@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {"remote_clique": ("mean cosine distance between two rows", "higher")}
 

@@ -9,7 +9,7 @@ Reference: Chandra and Halldorsson 2001, "Approximation Algorithms for Dispersio
 
 from __future__ import annotations
 
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {"remote_edge": ("cosine distance of the two rows that are most alike", "higher")}
 

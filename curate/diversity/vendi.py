@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.diversity._sample import Sample
+from curate.diversity.sample import Sample
 
 ABOUT = {
     "vendi_0.5": ("effective number of different rows; rare ones count most", "higher"),

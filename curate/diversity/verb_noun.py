@@ -21,8 +21,8 @@ import re
 import polars as pl
 
 from curate.contract import columns
-from curate.diversity._sample import Sample
 from curate.diversity.group_entropy import bits
+from curate.diversity.sample import Sample
 
 ABOUT = {
     "verb_noun_entropy": ("how many different things the instructions ask for, in bits", "higher"),
@@ -90,9 +90,9 @@ def measure(sample: Sample) -> dict[str, float]:
     fact = sample.fact(verb_noun)
     if fact is None or not len(fact):
         return {}
-    found = fact.drop_nulls()
-    entropy = {"verb_noun_entropy": bits(found)} if len(found) else {}
-    return entropy | {"verb_noun_found": len(found) / len(fact)}
+    pairs = fact.drop_nulls()
+    entropy = {"verb_noun_entropy": bits(pairs)} if len(pairs) else {}
+    return entropy | {"verb_noun_found": len(pairs) / len(fact)}
 
 
 def pair(prompt: str) -> str | None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.diversity._sample import Sample
-from curate.diversity._words import words
+from curate.diversity.sample import Sample
+from curate.diversity.words import words
 
 FACTS = (words,)
 ABOUT = {

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from curate.cluster import kmeans
-from curate.cluster._centres import drawn, keys, nearest, need_scikit_learn
+from curate.cluster.centres import drawn, keys, nearest, need_scikit_learn
 from curate.contract.errors import ContractError, MethodError
 from curate.contract.progress import track
 from curate.vectors.unit import unit

@@ -21,7 +21,7 @@ import numpy as np
 from curate.contract.errors import MethodError, MissingExtra
 from curate.rows.constraints import Constraints, numbers
 from curate.rows.pool import Picks, Pool
-from curate.select.centroid import clusters
+from curate.select.clusters import clusters
 from curate.vectors.unit import unit_by_id
 
 _VARIANCE = 0.95  # that the principal components keep

@@ -20,13 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from curate.cluster import kmeans, mini_batch
 from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
-from curate.rows.pool import Clusters, Picks, Pool
+from curate.rows.pool import Picks, Pool
+from curate.select.clusters import clusters
 from curate.vectors.unit import unit_by_id
-
-_MANY = 1_000  # clusters, from which on k-means proper takes longer than it is better
 
 
 def select(
@@ -51,22 +49,17 @@ def select(
         return Picks(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
     fit = wanted.budget if wanted.cost is None else int(wanted.tokens / wanted.cost[rows].mean())
     own, k = k is None, min(max(k or fit, 1), len(rows))
-    found = clusters(vectors if len(rows) == len(vectors) else vectors[rows], k, seed)
+    groups = clusters(vectors if len(rows) == len(vectors) else vectors[rows], k, seed)
     label, distance = np.full(len(pool), -1), np.zeros(len(pool), dtype=np.float32)
-    label[rows], distance[rows] = found.label, found.distance
-    nearest = rows[np.lexsort((found.distance, found.label))]
+    label[rows], distance[rows] = groups.label, groups.distance
+    nearest = rows[np.lexsort((groups.distance, groups.label))]
     picks = _in_turn(nearest, label, wanted)
     each = np.bincount(label[picks] + 1, minlength=2)
     over = np.maximum(each[1:] - math.ceil(len(picks) / k), 0)
-    facts: dict[str, Any] = {"clusters": int(found.label.max()) + 1, "refilled": int(over.sum() + each[0])}
+    facts: dict[str, Any] = {"clusters": int(groups.label.max()) + 1, "refilled": int(over.sum() + each[0])}
     if own:
         facts["nested"] = False
     return Picks(order[picks], distance[picks], facts)
-
-
-def clusters(vectors: np.ndarray, k: int, seed: int) -> Clusters:
-    """k-means, by mini-batches where there are many clusters."""
-    return (kmeans if k <= _MANY else mini_batch).cluster(vectors, seed=seed, k=k)
 
 
 def _in_turn(nearest: np.ndarray, label: np.ndarray, wanted: Constraints) -> np.ndarray:

@@ -24,7 +24,7 @@ from curate.contract.errors import MethodError
 from curate.contract.progress import bar
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select.centroid import clusters
+from curate.select.clusters import clusters
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 1_024  # rows of a cluster that are compared with
@@ -86,12 +86,12 @@ def select(
 def _likeness(vectors: np.ndarray, k: int | None, seed: int) -> np.ndarray:
     """The largest cosine of each row to a row of its cluster that is farther from the centre: float64 (n,); -1 for the
     farthest of a cluster, infinity for a row of zeros."""
-    found = clusters(vectors, min(k or math.isqrt(len(vectors)), len(vectors)), seed)
-    inward = np.lexsort((-found.distance, found.label))
-    likeness = np.where(found.label < 0, np.inf, -1.0)
+    groups = clusters(vectors, min(k or math.isqrt(len(vectors)), len(vectors)), seed)
+    inward = np.lexsort((-groups.distance, groups.label))
+    likeness = np.where(groups.label < 0, np.inf, -1.0)
     with bar(len(vectors), "near-copies") as advance:
-        for members in np.split(inward, np.flatnonzero(np.diff(found.label[inward])) + 1):
-            if found.label[members[0]] >= 0:
+        for members in np.split(inward, np.flatnonzero(np.diff(groups.label[inward])) + 1):
+            if groups.label[members[0]] >= 0:
                 likeness[members] = _to_earlier(vectors[members])
             advance(len(members))
     return likeness

@@ -22,7 +22,7 @@ from curate.contract.errors import ContractError, MethodError
 from curate.contract.progress import bar
 from curate.rows.constraints import Constraints, Remaining, numbers
 from curate.rows.pool import Picks, Pool
-from curate.select.top_score import by_falling
+from curate.select.rankings import by_falling
 from curate.vectors.unit import unit
 
 _BLOCK = 512  # rows looked at in one matrix product
@@ -118,9 +118,9 @@ class _Kept:
         for start in range(0, len(self.rows), _KEPT):
             some = vectors @ self.vectors[start : min(start + _KEPT, len(self.rows))].T
             best = some.argmax(axis=1)
-            found = np.take_along_axis(some, best[:, None], axis=1)[:, 0]
-            nearer = found > cosine
-            cosine[nearer], like[nearer] = found[nearer], start + best[nearer]
+            largest = np.take_along_axis(some, best[:, None], axis=1)[:, 0]
+            nearer = largest > cosine
+            cosine[nearer], like[nearer] = largest[nearer], start + best[nearer]
         return cosine, like
 
     def _too_like(self, cosine: float, vector: np.ndarray) -> bool:

@@ -29,7 +29,7 @@ import numpy as np
 from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select.greedy import greedy
 from curate.vectors.unit import unit_by_id
 
 _LEAST = 1e-4  # ridges below this drown in the rounding of single precision
@@ -52,8 +52,8 @@ def select(
         raise MethodError(f"select dpp: ridge is {ridge}; it is {_LEAST} or more, as vectors are in single precision")
     order, vectors = unit_by_id(pool, "dpp")
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
-    found = greedy(lambda: _Volume(vectors, ridge), wanted, label="dpp", tie=_ROUNDING / ridge, certify=True)
-    return Picks(order[found.index], found.gain, found.facts)
+    picks = greedy(lambda: _Volume(vectors, ridge), wanted, label="dpp", tie=_ROUNDING / ridge, certify=True)
+    return Picks(order[picks.index], picks.gain, picks.facts)
 
 
 class _Volume:

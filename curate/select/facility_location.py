@@ -18,7 +18,8 @@ its own rows, so that it holds one part at a time.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,13 +29,15 @@ from curate.contract.draws import draws, shuffled
 from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select._coverage import Coverage, GraphCoverage
-from curate.select._greedy import Found, greedy
-from curate.vectors import neighbours
+from curate.select.coverage import Coverage, GraphCoverage
+from curate.select.greedy import Objective, greedy
+from curate.vectors.neighbours import graph, recall
 from curate.vectors.unit import unit_by_id
 
+RENAMED = {"neighbors": "neighbours"}
+
 _EXACT = 60_000  # rows up to which all pairs are looked at, if not told otherwise
-_NEIGHBORS = 16  # of each row, above that
+_NEIGHBOURS = 16  # of each row, above that
 _SAMPLE = 20_000  # rows on which the full objective is measured where the choice was made on less
 _LAST_ROUND = 50_000  # rows that the last round of a choice in parts is made for
 
@@ -45,14 +48,14 @@ def select(
     *,
     seed: int = 0,
     constraints: Constraints | None = None,
-    neighbors: int | None = None,
+    neighbours: int | None = None,
     epsilon: float | None = None,
     partitions: int = 1,
 ) -> Picks:
     """The greedy picks. Gain: what the pick adds to the objective, in units of rows. Gains within rounding of each other
     (1e-6 + 3e-8 n) are ties and go by id; so do rows that add nothing, such as copies of a pick, which come last.
 
-    neighbors: how many neighbours of its own each row counts (itself one of them), and gain is then counted above what a row has
+    neighbours: how many neighbours of its own each row counts (itself one of them), and gain is then counted above what a row has
     without a neighbour picked; 0 for all rows, which is exact. If not given, all up to 60,000 rows and 16 above. epsilon: look
     only at (n / budget) ln(1 / epsilon) rows, drawn by hash, for each pick: at least 1 - 1/e - epsilon of the best in
     expectation. partitions: choose in so many random parts of the pool first and then among what was chosen there.
@@ -64,9 +67,9 @@ def select(
     nearest pick, and the ``full_objective_of_random`` picks; on a graph its ``recall`` of true neighbours, ``covered``, the share of rows
     that have a pick among their neighbours, and ``sparse_ratio``, the objective on the graph beside the full one.
     """
-    if neighbors is not None and (neighbors < 0 or neighbors == 1):
+    if neighbours is not None and (neighbours < 0 or neighbours == 1):
         raise MethodError(
-            f"select facility_location: neighbors is {neighbors}; it is 2 or more (16 is usual), or 0 for all rows"
+            f"select facility_location: neighbours is {neighbours}; it is 2 or more (16 is usual), or 0 for all rows"
         )
     if epsilon is not None and not 0 < epsilon < 1:
         raise MethodError(f"select facility_location: epsilon is {epsilon}; it lies between 0 and 1, as 0.01")
@@ -75,42 +78,44 @@ def select(
     order, vectors = unit_by_id(pool, "facility_location")
     ids = pool.table[columns.ID][order.tolist()].to_list()
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
-    how = _How(seed, neighbors, epsilon)
+    way = _Way(seed, neighbours, epsilon)
     if partitions == 1:
-        found, facts = how.choose(vectors, ids, wanted)
+        picks, facts = way.choose(vectors, ids, wanted)
     else:
-        found, facts = how.in_parts(vectors, ids, wanted, partitions), {}
+        picks, facts = way.in_parts(vectors, ids, wanted, partitions), {}
     if facts or partitions > 1:
-        facts |= _full(vectors, ids, found.index, seed)
-    certificate = found.facts
+        facts |= _full(vectors, ids, picks.index, seed)
+    certificate = picks.facts
     if "graph" in facts:
         facts["sparse_ratio"] = facts.pop("graph") / max(facts["full_objective"], 1e-12)
-        certificate = {f"graph_{name}": value for name, value in found.facts.items()}
+        certificate = {f"graph_{name}": value for name, value in picks.facts.items()}
     nested = {} if epsilon is None and partitions == 1 else {"nested": False}
-    return Picks(order[found.index], found.gain, {**certificate, **facts, **nested})
+    return Picks(order[picks.index], picks.gain, {**certificate, **facts, **nested})
 
 
-class _How:
+@dataclass(frozen=True)
+class _Way:
     """One way to choose, for the pool or for a part of it."""
 
-    def __init__(self, seed: int, neighbors: int | None, epsilon: float | None):
-        self.seed, self.neighbors, self.epsilon = seed, neighbors, epsilon
+    seed: int
+    neighbours: int | None
+    epsilon: float | None
 
-    def choose(self, vectors: np.ndarray, ids: list[str], wanted: Constraints) -> tuple[Found, dict[str, float]]:
+    def choose(self, vectors: np.ndarray, ids: list[str], wanted: Constraints) -> tuple[Picks, dict[str, float]]:
         """The picks, and what there is to say of the graph, if they were made on one."""
-        neighbors = self.neighbors if self.neighbors is not None else (0 if len(vectors) <= _EXACT else _NEIGHBORS)
-        if not neighbors or neighbors >= len(vectors):
+        many = self.neighbours if self.neighbours is not None else (0 if len(vectors) <= _EXACT else _NEIGHBOURS)
+        if not many or many >= len(vectors):
             return self.greedy(lambda: Coverage(vectors), len(vectors), ids, wanted), {}
-        index, cosine = neighbours.graph(vectors, neighbors, seed=self.seed)
-        recall, graph = neighbours.recall(vectors, index, seed=self.seed), GraphCoverage(index, cosine)
-        found = self.greedy(graph.fresh, len(vectors), ids, wanted)
-        covered = graph.fresh()
-        for row in found.index.tolist():
+        index, cosine = graph(vectors, many, seed=self.seed)
+        of_true, objective = recall(vectors, index, seed=self.seed), GraphCoverage(index, cosine)
+        picks = self.greedy(objective.fresh, len(vectors), ids, wanted)
+        covered = objective.fresh()
+        for row in picks.index.tolist():
             covered.add(row)
-        near, seen = float((covered.covered > 0).mean()), covered.base + covered.covered
-        return found, {"recall": recall, "covered": near, "graph": float(seen.mean(dtype=np.float64))}
+        near, seen = float((covered.covered > 0).mean()), covered.background + covered.covered
+        return picks, {"recall": of_true, "covered": near, "graph": float(seen.mean(dtype=np.float64))}
 
-    def greedy(self, make: Any, rows: int, ids: list[str], wanted: Constraints) -> Found:
+    def greedy(self, make: Callable[[], Objective], rows: int, ids: list[str], wanted: Constraints) -> Picks:
         samples = None if self.epsilon is None else shuffled(self.seed, "select.facility_location", ids)
         return greedy(
             make,
@@ -122,27 +127,27 @@ class _How:
             certify=True,
         )
 
-    def in_parts(self, vectors: np.ndarray, ids: list[str], wanted: Constraints, partitions: int) -> Found:
+    def in_parts(self, vectors: np.ndarray, ids: list[str], wanted: Constraints, partitions: int) -> Picks:
         """RandGreeDi. What was chosen in the parts meets again over the pool (a drawn part of it where it is large); the better
         of that choice and of the best part's own is given."""
         part = draws(self.seed, "select.partition", ids) % np.uint64(partitions)
         local = []
         for number in range(partitions):
             rows = np.flatnonzero(part == number)
-            found, _ = self.choose(vectors[rows], [ids[row] for row in rows], wanted.ordered(rows))
-            local.append(rows[found.index])
+            picks, _ = self.choose(vectors[rows], [ids[row] for row in rows], wanted.ordered(rows))
+            local.append(rows[picks.index])
         seen = _drawn(ids, _LAST_ROUND, self.seed)
 
-        def last_round(candidates: np.ndarray) -> Found:
+        def last_round(candidates: np.ndarray) -> Picks:
             candidates = np.union1d(candidates, wanted.must)
             tie = 1e-6 + 3e-8 * len(seen)
             make = lambda: Coverage(vectors[seen], vectors[candidates])  # noqa: E731
-            found = greedy(make, wanted.ordered(candidates), label="facility_location: last round", tie=tie)
-            return replace(found, index=candidates[found.index])
+            picks = greedy(make, wanted.ordered(candidates), label="facility_location: last round", tie=tie)
+            return replace(picks, index=candidates[picks.index])
 
-        found = last_round(np.concatenate(local))
+        joined = last_round(np.concatenate(local))
         best = max(local, key=lambda rows: _mean(vectors, seen, rows))
-        return found if _mean(vectors, seen, found.index) >= _mean(vectors, seen, best) else last_round(best)
+        return joined if _mean(vectors, seen, joined.index) >= _mean(vectors, seen, best) else last_round(best)
 
 
 def _full(vectors: np.ndarray, ids: list[str], picks: np.ndarray, seed: int) -> dict[str, Any]:

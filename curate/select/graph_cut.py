@@ -26,7 +26,7 @@ import numpy as np
 from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select.greedy import greedy
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows whose sums are computed in double precision at a time
@@ -48,8 +48,8 @@ def select(
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
     tie = _TIE * max(1.0, 2 * lambda_)
     certify = lambda_ <= 0.5
-    found = greedy(lambda: _Cut(vectors, lambda_), wanted, label="graph_cut", tie=tie, certify=certify)
-    return Picks(order[found.index], found.gain, found.facts)
+    picks = greedy(lambda: _Cut(vectors, lambda_), wanted, label="graph_cut", tie=tie, certify=certify)
+    return Picks(order[picks.index], picks.gain, picks.facts)
 
 
 class _Cut:

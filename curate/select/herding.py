@@ -21,7 +21,7 @@ import numpy as np
 
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select.greedy import greedy
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows whose products with the mean are computed in double precision at a time
@@ -36,12 +36,12 @@ def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints |
     """
     order, vectors = unit_by_id(pool, "herding")
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
-    found = greedy(lambda: _Herd(vectors), wanted, label="herding", tie=_TIE, scale=1.0)
+    picks = greedy(lambda: _Herd(vectors), wanted, label="herding", tie=_TIE, scale=1.0)
     facts = {}
-    if len(found.index):
-        apart = vectors[found.index].mean(axis=0, dtype=np.float64) - vectors.mean(axis=0, dtype=np.float64)
+    if len(picks.index):
+        apart = vectors[picks.index].mean(axis=0, dtype=np.float64) - vectors.mean(axis=0, dtype=np.float64)
         facts["distance_to_mean"] = float(np.linalg.norm(apart))
-    return Picks(order[found.index], found.gain, facts)
+    return Picks(order[picks.index], picks.gain, facts)
 
 
 class _Herd:

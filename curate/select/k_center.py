@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from curate.contract.device import device as _device
+from curate.contract.device import device
 from curate.contract.errors import MethodError
 from curate.contract.progress import bar
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select.greedy import greedy
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 64  # far rows whose distances are computed in one matrix product; most of them are picked before the next one
@@ -46,12 +46,12 @@ def select(
     order, vectors = unit_by_id(pool, "k_center")
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
     far = _Farthest(vectors, int(outliers * len(vectors)))
-    if wanted.plain and wanted.quality is None and not far.outliers and len(vectors) and _device() == "cuda":
+    if wanted.plain and wanted.quality is None and not far.outliers and len(vectors) and device() == "cuda":
         picks, gains, radius = _on_device(vectors, wanted.budget, "cuda")
         return Picks(order[picks], gains, {"radius": radius, "radius_at_least": radius / 2} if len(picks) else {})
-    found = greedy(lambda: far, wanted, label="k_center", tie=_TIE, scale=2.0)
+    chosen = greedy(lambda: far, wanted, label="k_center", tie=_TIE, scale=2.0)
     gain = np.sqrt(np.maximum(np.array(far.gains, dtype=np.float32), 0))
-    return Picks(order[found.index], gain, far.radius(bounded=wanted.plain and wanted.quality is None))
+    return Picks(order[chosen.index], gain, far.radius(bounded=wanted.plain and wanted.quality is None))
 
 
 class _Farthest:

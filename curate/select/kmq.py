@@ -21,8 +21,8 @@ from curate.contract.draws import uniform
 from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints, numbers
 from curate.rows.pool import Picks, Pool
-from curate.select.centroid import clusters
-from curate.select.temperature import interleaved
+from curate.select.clusters import clusters
+from curate.select.rankings import interleaved
 from curate.vectors.unit import unit_by_id
 
 _ROWS_A_CLUSTER = 10  # on average: with fewer, most clusters are due less than one row

@@ -34,7 +34,7 @@ import polars as pl
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.rows.constraints import Constraints, numbers
 from curate.rows.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select.greedy import greedy
 from curate.vectors.unit import unit_by_id
 
 _POWER, _START = 0.8, 1e-6
@@ -74,7 +74,7 @@ def select(
         )
     start, near, share = _graph(vectors, row, label, len(names), similarity)
     has = np.bincount(row, minlength=len(pool))
-    found = greedy(
+    picks = greedy(
         lambda: _Information(*_reached(row, label, (weight / np.maximum(has, 1))[row], start, near, share, len(pool))),
         wanted,
         label="mig",
@@ -82,7 +82,7 @@ def select(
         certify=True,
     )
     return Picks(
-        order[found.index], found.gain, found.facts | {"labels": len(names), "edges": (len(near) - len(names)) // 2}
+        order[picks.index], picks.gain, picks.facts | {"labels": len(names), "edges": (len(near) - len(names)) // 2}
     )
 
 
@@ -124,13 +124,13 @@ def _graph(
     means = np.where(length > 1e-6, means / np.maximum(length, 1e-6), 0)
     count, near, cosine = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     for begin in range(0, labels, _BLOCK):
-        found = means[begin : begin + _BLOCK] @ means.T
-        itself = np.arange(len(found))
-        found[itself, begin + itself] = 1  # also where a label has no direction
-        linked = found >= similarity - 1e-9
+        alike = means[begin : begin + _BLOCK] @ means.T
+        itself = np.arange(len(alike))
+        alike[itself, begin + itself] = 1  # also where a label has no direction
+        linked = alike >= similarity - 1e-9
         count.append(np.count_nonzero(linked, axis=1))
         near.append(np.nonzero(linked)[1])
-        cosine.append(found[linked])
+        cosine.append(alike[linked])
     near, cosine = np.concatenate(near), np.concatenate(cosine)
     into = np.bincount(near, weights=cosine, minlength=labels)
     return np.cumsum(np.concatenate(count)), near, cosine / into[near]

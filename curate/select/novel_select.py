@@ -31,10 +31,10 @@ import numpy as np
 from curate.contract import columns
 from curate.contract.draws import draws
 from curate.contract.errors import MethodError
-from curate.diversity._pool import around
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
-from curate.select._greedy import greedy
+from curate.select.greedy import greedy
+from curate.vectors.density import around
 from curate.vectors.unit import unit_by_id
 
 _NEIGHBOURS = 10
@@ -70,15 +70,15 @@ def select(
     drawn = draws(seed, "select.novel_select", pool.table[columns.ID][order.tolist()])
     density = _density(vectors, drawn) ** density_power
     density /= density.mean() if len(density) else 1.0
-    found = greedy(
+    picks = greedy(
         lambda: _Novelty(vectors, density, drawn, distance_power, ranks),
         wanted,
         label="novel_select",
         tie=_TIE,
         scale=1.0,
     )
-    found.gain[:1] = np.nan
-    return Picks(order[found.index], found.gain)
+    picks.gain[:1] = np.nan
+    return Picks(order[picks.index], picks.gain)
 
 
 def _density(vectors: np.ndarray, drawn: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ from curate.contract.draws import shuffled
 from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
+from curate.select.rankings import interleaved
 
 
 def select(
@@ -55,17 +56,3 @@ def select(
     asked = len(index) * weight / max(weight.sum(), 1)
     facts = {"groups": len(names), "refilled": round(float(np.maximum(asked - size, 0).sum()))}
     return Picks(index, np.full(len(index), np.nan, dtype=np.float32), facts)
-
-
-def interleaved(rows: np.ndarray, group: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """All rows, so that any first k hold the groups in proportion to their weights while these have rows: int64 (n,).
-
-    rows: a permutation; each group gives its rows in this order. group: int (n,), of each row. weight: float (g,). The
-    j-th row of a group stands where (j - 1/2) / weight puts it, ties by group.
-    """
-    by_group = rows[np.argsort(group[rows], kind="stable")]
-    own = group[by_group]
-    size = np.bincount(own, minlength=len(weight))
-    before = np.arange(len(rows)) - np.repeat(np.cumsum(size) - size, size)
-    with np.errstate(divide="ignore"):  # a weight so small that it is 0: that group comes last
-        return by_group[np.lexsort((own, (before + 0.5) / weight[own]))].astype(np.int64)

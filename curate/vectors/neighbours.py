@@ -88,8 +88,8 @@ def recall(vectors: np.ndarray, index: np.ndarray, *, rows: int = 1_000, seed: i
         return 1.0
     drawn = np.sort(_drawn(n, seed, "neighbours.recall")[:rows])
     least = _against_all(vectors, drawn, k - 1).least
-    found = np.einsum("ikj,ij->ik", vectors[index[drawn, 1:]], vectors[drawn]) >= least[:, None] - _TIE
-    return float(np.mean(found))
+    right = np.einsum("ikj,ij->ik", vectors[index[drawn, 1:]], vectors[drawn]) >= least[:, None] - _TIE
+    return float(np.mean(right))
 
 
 def _not_zero(vectors: np.ndarray) -> np.ndarray:
@@ -319,10 +319,10 @@ def _centres(vectors: np.ndarray, rows: np.ndarray, count: int, seed: int) -> np
         ]
         group = np.concatenate(group)
         order = np.argsort(group, kind="stable")
-        found, first = np.unique(group[order], return_index=True)
+        filled, first = np.unique(group[order], return_index=True)
         total = np.add.reduceat(sample[order], first, axis=0)
         length = np.linalg.norm(total, axis=1, keepdims=True)
-        centres[found] = np.where(length > 0, total / np.where(length > 0, length, 1), centres[found])
+        centres[filled] = np.where(length > 0, total / np.where(length > 0, length, 1), centres[filled])
     return centres
 
 

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from curate.cluster import _centres as centres
-from curate.cluster import agglomerative, hdbscan, hierarchical, kmeans, mini_batch
+from curate.cluster import agglomerative, centres, hdbscan, hierarchical, kmeans, mini_batch
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.vectors import unit as vectors_module
 

@@ -19,8 +19,6 @@ from hypothesis.extra.numpy import arrays
 import curate.diversity
 from curate.contract.errors import MethodError
 from curate.diversity import (
-    _pool,
-    _sample,
     compression,
     coverage,
     distinct_n,
@@ -34,10 +32,12 @@ from curate.diversity import (
     verb_noun,
     vocabulary,
 )
-from curate.diversity._pool import around
-from curate.diversity._sample import Sample
+from curate.diversity import sample as samples
+from curate.diversity.sample import Sample
+from curate.vectors import density as densities
+from curate.vectors.density import around
 
-FILES = sorted(Path(curate.diversity.__path__[0]).glob("[!_]*.py"))
+FILES = [path for path in sorted(Path(curate.diversity.__path__[0]).glob("*.py")) if "def measure(" in path.read_text()]
 EVERY = [importlib.import_module(f"curate.diversity.{path.stem}") for path in FILES]
 OF_VECTORS = [coverage, log_det, novelsum, remote_clique, remote_edge, vendi]
 
@@ -216,7 +216,7 @@ def brute_around(vectors, sample, subset, neighbours):
 
 
 def test_one_pass_gives_every_subset_its_nearness_and_density(monkeypatch):
-    monkeypatch.setattr(_pool, "_BLOCK", 7)
+    monkeypatch.setattr(densities, "_BLOCK", 7)
     vectors = random_unit(80, 5)
     vectors[11] = vectors[40]  # copies do not count as neighbours of each other
     sample = np.arange(0, 80, 3)
@@ -288,7 +288,7 @@ def test_without_powers_novelsum_is_the_remote_clique():
 
 
 def test_of_a_large_subset_a_part_of_the_pairs_is_looked_at_whatever_the_order(monkeypatch):
-    monkeypatch.setattr(_sample, "_PAIRS", 300)
+    monkeypatch.setattr(samples, "_PAIRS", 300)
     vectors, density = random_unit(30, 5), np.random.default_rng(1).uniform(0.5, 9, 30).astype(np.float32)
     sample = of(vectors, density=density)
     assert sample.cosines is not None

@@ -15,13 +15,13 @@ from curate.contract.errors import ContractError, DataError, MethodError
 from curate.rows import constraints
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Pool
-from curate.select import _greedy, facility_location, random
+from curate.select import coverage, facility_location, greedy, random
 
 TAKING = [name for name in methods.all_of("select") if "constraints" in methods.find("select", name).takes]
 OPTIONS = {  # of selectors that cannot do without
     "rds": {"target": {"split": "target"}},
     "mig": {"labels": "task"},
-    **{name: {"by": "score"} for name in ("top_score",)},
+    **{name: {"score": "score"} for name in ("top_score",)},
     **{name: {"score": "score"} for name in ("deita", "car", "qdit")},
 }
 
@@ -211,7 +211,7 @@ RANKING = {
 
 
 @pytest.mark.parametrize("method", [name for name in TAKING if name not in ("qdit", "rds")])
-def test_a_score_counts_in_every_greedy_selector_and_is_refused_by_the_others(method):
+def test_a_score_counts_in_everygreedy_selector_and_is_refused_by_the_others(method):
     pool = pool_of()
     if method in RANKING:
         with pytest.raises(MethodError, match="goes by a ranking, in which `quality` has no weight"):
@@ -265,10 +265,10 @@ def cover_value(sets: np.ndarray, picks) -> float:
 
 @given(st.integers(0, 10_000), st.integers(1, 9))
 @settings(max_examples=60, deadline=None)
-def test_lazy_and_plain_greedy_make_the_same_picks(seed, budget):
+def test_lazy_and_plaingreedy_make_the_same_picks(seed, budget):
     sets = np.random.default_rng(seed).integers(0, 2, (40, 12)).astype(float)
     wanted = Constraints.none(40, budget)
-    lazy, plain = (_greedy.greedy(lambda e=e: Cover(sets, e), wanted, label="") for e in (False, True))
+    lazy, plain = (greedy.greedy(lambda e=e: Cover(sets, e), wanted, label="") for e in (False, True))
     assert lazy.index.tolist() == plain.index.tolist() and lazy.gain.tolist() == plain.gain.tolist()
 
 
@@ -276,10 +276,10 @@ def test_lazy_and_plain_greedy_make_the_same_picks(seed, budget):
 def test_the_size_of_the_front_changes_nothing(monkeypatch, front):
     sets = np.random.default_rng(3).random((200, 30)) * (np.random.default_rng(4).random((200, 30)) < 0.2)
     wanted = Constraints.none(200, 60)
-    expected = _greedy.greedy(lambda: Weighted(sets, True), wanted, label="").index.tolist()
-    monkeypatch.setattr(_greedy, "_FRONT", front)
-    monkeypatch.setattr(_greedy, "_BLOCK", 3)
-    assert _greedy.greedy(lambda: Weighted(sets, False), wanted, label="").index.tolist() == expected
+    expected = greedy.greedy(lambda: Weighted(sets, True), wanted, label="").index.tolist()
+    monkeypatch.setattr(greedy, "_FRONT", front)
+    monkeypatch.setattr(greedy, "_BLOCK", 3)
+    assert greedy.greedy(lambda: Weighted(sets, False), wanted, label="").index.tolist() == expected
 
 
 class Weighted(Cover):
@@ -303,7 +303,7 @@ class Weighted(Cover):
 def test_the_certificate_is_never_below_the_best_there_is(seed):
     rng = np.random.default_rng(seed)
     sets, k = rng.random((10, 6)), int(rng.integers(1, 6))
-    found = _greedy.greedy(lambda: Weighted(sets, False), Constraints.none(10, k), label="", certify=True)
+    found = greedy.greedy(lambda: Weighted(sets, False), Constraints.none(10, k), label="", certify=True)
     best = max(cover_value(sets, picks) for picks in itertools.combinations(range(10), k))
     mine = found.facts["certificate"]
     assert mine["value"] == pytest.approx(cover_value(sets, found.index)) and mine["upper_bound"] >= best - 1e-9
@@ -314,7 +314,7 @@ def test_the_certificate_is_never_below_the_best_there_is(seed):
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_under_quotas_greedy_reaches_half_and_the_bound_holds(seed):
+def test_under_quotasgreedy_reaches_half_and_the_bound_holds(seed):
     rng = np.random.default_rng(seed)
     sets, code = rng.random((10, 6)), rng.integers(0, 3, 10).astype(np.int32)
     limit = rng.integers(0, 3, 3)
@@ -329,20 +329,20 @@ def test_under_quotas_greedy_reaches_half_and_the_bound_holds(seed):
         if (np.bincount(code[list(picks)], minlength=3) <= limit).all()
     ]
     best = max(cover_value(sets, picks) for picks in feasible)
-    found = _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
+    found = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
     assert tuple(sorted(found.index.tolist())) in feasible and cover_value(sets, found.index) >= best / 2
     assert not len(found.index) or found.facts["certificate"]["upper_bound"] >= best - 1e-9
 
 
 @given(st.integers(0, 10_000))
 @settings(max_examples=40, deadline=None)
-def test_under_a_budget_of_tokens_greedy_reaches_its_share_and_the_bound_holds(seed):
+def test_under_a_budget_of_tokensgreedy_reaches_its_share_and_the_bound_holds(seed):
     rng = np.random.default_rng(seed)
     sets, cost, tokens = rng.random((10, 6)) ** 3, rng.integers(1, 9, 10).astype(float), 12
     wanted = Constraints(10, np.ones(10, bool), np.empty(0, int), cost=cost, tokens=tokens)
     every = (picks for size in range(11) for picks in itertools.combinations(range(10), size))
     best = max(cover_value(sets, picks) for picks in every if cost[list(picks)].sum() <= tokens)
-    found = _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
+    found = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
     mine = cover_value(sets, found.index)
     assert cost[found.index].sum() <= tokens and mine >= (1 - 1 / np.e) / 2 * best
     assert found.facts["certificate"]["upper_bound"] >= best - 1e-9
@@ -353,9 +353,9 @@ def test_a_token_budget_takes_the_better_of_two_runs():
     sets[0, 0], sets[1] = 1, 0.9  # one place for one token, or all for ten
     cost = np.array([1.0, 10, 5])
     wanted = Constraints(3, np.ones(3, bool), np.empty(0, int), cost=cost, tokens=10)
-    assert _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True).index.tolist() == [1]
+    assert greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True).index.tolist() == [1]
     sets[1] = 0.09
-    assert _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True).index.tolist()[0] == 0
+    assert greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True).index.tolist()[0] == 0
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
@@ -364,7 +364,7 @@ def test_quality_is_added_on_one_scale(seed, weight):
     rng = np.random.default_rng(seed)
     sets, quality = rng.random((20, 6)), rng.random(20)
     wanted = Constraints(6, np.ones(20, bool), np.empty(0, int), quality=quality, weight=weight)
-    found = _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
+    found = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
     scale, most, picks = sets.sum(axis=1).max(), np.zeros(6), []
     for _ in range(6):
         score = (1 - weight) * np.maximum(sets - most, 0).sum(axis=1) / scale + weight * quality
@@ -379,11 +379,11 @@ def test_quality_is_added_on_one_scale(seed, weight):
 def test_samples_give_the_plain_choice_where_they_hold_all_rows():
     sets = np.random.default_rng(0).random((30, 8))
     wanted = Constraints.none(30, 5)
-    plain = _greedy.greedy(lambda: Weighted(sets, True), wanted, label="")
+    plain = greedy.greedy(lambda: Weighted(sets, True), wanted, label="")
     order = np.random.default_rng(1).permutation(30)
-    sampled = _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", samples=order, epsilon=1e-9)
+    sampled = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", samples=order, epsilon=1e-9)
     assert sampled.index.tolist() == plain.index.tolist()
-    few = _greedy.greedy(lambda: Weighted(sets, False), wanted, label="", samples=order, epsilon=0.5)
+    few = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", samples=order, epsilon=0.5)
     assert len(set(few.index.tolist())) == 5 and few.index.tolist() != plain.index.tolist()
 
 
@@ -405,22 +405,21 @@ def full_value(pool: Pool, index: np.ndarray) -> float:
 def test_a_graph_of_all_rows_is_the_exact_choice_and_few_neighbours_come_near():
     pool = clustered(400)
     exact = facility_location.select(pool, 40)
-    from curate.select import _coverage
     from curate.vectors.unit import unit_by_id
 
     _, vectors = unit_by_id(pool, "test")
     cosine = vectors @ vectors.T
     index = np.argsort(-cosine, axis=1, kind="stable").astype(np.int32)
-    graph = _coverage.GraphCoverage(index, np.take_along_axis(cosine, index, axis=1))
-    whole = _greedy.greedy(graph.fresh, Constraints.none(400, 40), label="", tie=1e-6 + 3e-8 * 400)
+    graph = coverage.GraphCoverage(index, np.take_along_axis(cosine, index, axis=1))
+    whole = greedy.greedy(graph.fresh, Constraints.none(400, 40), label="", tie=1e-6 + 3e-8 * 400)
     assert whole.index.tolist() == exact.index.tolist()
-    sparse = facility_location.select(pool, 40, neighbors=20)
+    sparse = facility_location.select(pool, 40, neighbours=20)
     assert full_value(pool, sparse.index) >= 0.99 * full_value(pool, exact.index)
 
 
 def test_the_facts_of_a_sparse_choice_are_true():
     pool = clustered(500)
-    picks = facility_location.select(pool, 30, neighbors=20, seed=3)
+    picks = facility_location.select(pool, 30, neighbours=20, seed=3)
     facts = picks.facts
     assert facts["full_objective"] == pytest.approx(full_value(pool, picks.index), abs=1e-5)
     assert facts["full_objective_of_random"] == pytest.approx(
@@ -440,7 +439,7 @@ def test_the_facts_of_a_sparse_choice_are_true():
 def test_samples_and_parts_come_near_the_exact_choice_and_are_exact_in_budget():
     pool = clustered(600)
     exact = full_value(pool, facility_location.select(pool, 30).index)
-    for options in ({"epsilon": 0.01}, {"partitions": 4}, {"partitions": 16}, {"partitions": 3, "neighbors": 50}):
+    for options in ({"epsilon": 0.01}, {"partitions": 4}, {"partitions": 16}, {"partitions": 3, "neighbours": 50}):
         picks = facility_location.select(pool, 30, **options)
         assert len(set(picks.index.tolist())) == 30
         assert full_value(pool, picks.index) >= 0.95 * exact, options
@@ -461,7 +460,7 @@ def test_parts_obey_constraints_too():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"neighbors": 1}, "neighbors is 1; it is 2 or more"),
+        ({"neighbours": 1}, "neighbours is 1; it is 2 or more"),
         ({"epsilon": 1.0}, "epsilon is 1.0; it lies between 0 and 1"),
         ({"partitions": 0}, "partitions is 0; it is 1 or more"),
     ],
@@ -492,7 +491,7 @@ def test_facility_location_makes_the_picks_of_submodlib():
 # what a review found
 
 
-def test_limits_on_two_columns_that_cross_are_said_to_have_beaten_the_greedy_choice():
+def test_limits_on_two_columns_that_cross_are_said_to_have_beaten_thegreedy_choice():
     table = pl.DataFrame({"id": ["1", "2", "3"], "source": ["a", "a", "b"], "task": ["x", "y", "x"]})
     pool = Pool(table, np.array([[0.8, 0.6], [0.6, 0.8], [1, 0]], np.float32))
     with pytest.raises(DataError, match="under at_most of source and at_most of task the greedy choice came to 1 rows"):
@@ -549,25 +548,22 @@ def test_under_equal_costs_the_choice_by_token_is_the_choice_by_gain():
     for cost in (1.0, 4_000.0, 200_000.0):
         wanted = Constraints(300, np.ones(300, bool), np.empty(0, int), cost=np.full(300, cost), tokens=int(20 * cost))
         runs = [
-            _greedy._Run(_coverage_of(pool), wanted.ordered(order), "", 1e-5, 1.0, None, 0.1, by_token).picks
+            greedy.Pass(_coverage_of(pool), wanted.ordered(order), "", 1e-5, by_token=by_token).run().picks
             for by_token in (False, True)
         ]
         assert runs[0] == runs[1] == plain, cost
 
 
 def _coverage_of(pool: Pool):
-    from curate.select._coverage import Coverage
     from curate.vectors.unit import unit_by_id
 
-    return Coverage(unit_by_id(pool, "test")[1])
+    return coverage.Coverage(unit_by_id(pool, "test")[1])
 
 
 def test_quality_stands_on_one_scale_with_and_without_a_matrix_of_all_pairs(monkeypatch):
-    from curate.select import _coverage
-
     pool = pool_of(120)
     expected = choose(pool, "facility_location", 12, quality={"score": 0.4}).index.tolist()
-    monkeypatch.setattr(_coverage, "_KEPT_BYTES", 8 * 1000)
+    monkeypatch.setattr(coverage, "_KEPT_BYTES", 8 * 1000)
     assert choose(pool, "facility_location", 12, quality={"score": 0.4}).index.tolist() == expected
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from curate.contract.errors import ContractError, MethodError
 from curate.rows.pool import Pool
-from curate.select import _coverage, _greedy, facility_location, homogeneous, k_center, longest, random, stratified
+from curate.select import coverage, facility_location, greedy, homogeneous, k_center, longest, random, stratified
 from curate.vectors.unit import unit_by_id
 
 EVERY = [random, longest, stratified, k_center, facility_location, homogeneous]
@@ -300,10 +300,10 @@ def test_facility_location_reaches_the_guaranteed_part_of_the_best_value():
 def test_facility_location_is_the_same_with_little_room_for_what_it_keeps(monkeypatch):
     pool = random_pool(300, 6)
     whole = facility_location.select(pool, 150)
-    monkeypatch.setattr(_coverage, "_KEPT_BYTES", 8 * 1000)
-    monkeypatch.setattr(_coverage, "_LOOK", 16)
-    monkeypatch.setattr(_greedy, "_BLOCK", 8)
-    monkeypatch.setattr(_greedy, "_FRONT", 16)
+    monkeypatch.setattr(coverage, "_KEPT_BYTES", 8 * 1000)
+    monkeypatch.setattr(coverage, "_LOOK", 16)
+    monkeypatch.setattr(greedy, "_BLOCK", 8)
+    monkeypatch.setattr(greedy, "_FRONT", 16)
     tight = facility_location.select(pool, 150)
     assert tight.index.tolist() == whole.index.tolist()
     np.testing.assert_allclose(tight.gain, whole.gain, atol=1e-4)
@@ -317,7 +317,7 @@ def test_the_quick_bound_of_facility_location_is_never_below_a_gain():
         for pick in (None, 3, 40, 41, 7):
             covered = covered if pick is None else np.maximum(covered, vectors @ vectors[pick])
             bound = np.full(80, np.inf)
-            _coverage._Moments(vectors, vectors).lower(bound, covered)
+            coverage.Moments(vectors, vectors).lower(bound, covered)
             gain = np.maximum(vectors @ vectors.T - covered, 0).sum(axis=1)
             assert (bound >= gain).all()
 

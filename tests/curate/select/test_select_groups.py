@@ -12,11 +12,11 @@ from curate.cluster import kmeans
 from curate.contract.errors import ContractError, MethodError
 from curate.rows import constraints
 from curate.rows.pool import Clusters, Picks, Pool
-from curate.select import car, centroid, d4, deita, kmq, temperature, top_score
+from curate.select import car, centroid, clusters, d4, deita, kmq, temperature, top_score
 from curate.vectors.unit import unit as unit_vectors
 
 EVERY = {
-    top_score: {"by": "quality"},
+    top_score: {"score": "quality"},
     temperature: {"by": "source"},
     centroid: {},
     car: {"score": "quality"},
@@ -352,7 +352,7 @@ def test_a_row_that_must_be_in_stands_for_its_cluster_and_a_closed_one_makes_way
 
 
 def test_many_clusters_go_to_mini_batch_k_means(monkeypatch):
-    monkeypatch.setattr(centroid, "_MANY", 10)
+    monkeypatch.setattr(clusters, "_MANY", 10)
     pool = random_pool(200)
     assert len(set(select(centroid, pool, 40).index.tolist())) == 40
 

@@ -29,8 +29,8 @@ def run(folder: Path, steps: str, *sets: str, work: str = "w") -> Path:
     write_jsonl(folder / "b.jsonl", [{**row, "instruction": f"B: {row['instruction']}"} for row in alpaca_rows(20)])
     (folder / "r.yaml").write_text(
         "name: r\nload:\n"
-        "  - files: {path: a.jsonl, as: alpaca, name: a, license: mit}\n"
-        "  - files: {path: b.jsonl, as: alpaca, name: b, license: mit}\n"
+        "  - files: {path: a.jsonl, shape: alpaca, name: a, license: mit}\n"
+        "  - files: {path: b.jsonl, shape: alpaca, name: b, license: mit}\n"
         f"steps:\n{steps}",
         "utf-8",
     )
@@ -149,15 +149,15 @@ def test_a_study_refuses_an_arm_whose_prefixes_are_no_smaller_choices(tmp_path: 
 def test_a_column_of_the_source_itself_can_be_a_score_or_a_group(tmp_path: Path) -> None:
     rows = [{**row, "stars": i % 7, "topic": "xy"[i % 2]} for i, row in enumerate(alpaca_rows(30))]
     write_jsonl(tmp_path / "s.jsonl", rows)
-    recipe = "name: r\nload:\n  - files: {path: s.jsonl, as: alpaca, license: mit}\nsteps:\n"
+    recipe = "name: r\nload:\n  - files: {path: s.jsonl, shape: alpaca, license: mit}\nsteps:\n"
     (tmp_path / "r.yaml").write_text(
-        recipe + "  - select: {top_score: {budget: 6, by: fields.stars, quotas: {fields.topic: equal}}}\n", "utf-8"
+        recipe + "  - select: {top_score: {budget: 6, score: fields.stars, quotas: {fields.topic: equal}}}\n", "utf-8"
     )
     runner.run(recipes.read(tmp_path / "r.yaml", []), tmp_path / "w")
     own = [json.loads(text) for text in tamis.load(tmp_path / "w")["fields"]]
     best = sorted((i % 7 for i in range(30) if i % 2), reverse=True)[:3]
     assert sorted((row["stars"] for row in own if row["topic"] == "y"), reverse=True) == best and len(own) == 6
-    (tmp_path / "r.yaml").write_text(recipe + "  - select: {top_score: {budget: 6, by: fields.star}}\n", "utf-8")
+    (tmp_path / "r.yaml").write_text(recipe + "  - select: {top_score: {budget: 6, score: fields.star}}\n", "utf-8")
     with pytest.raises(
         ContractError, match=r"no row has a column `star` of its own; those of the first row are .*stars"
     ):

@@ -136,7 +136,7 @@ def test_the_graph_of_lists_depends_on_the_seed_alone_and_not_on_blocks_or_threa
     vectors = clustered(1_200)
     np.save(tmp_path / "vectors.npy", vectors)
     program = (
-        "import sys, numpy as np; from curate import neighbours as n; n._BLOCK = int(sys.argv[2])\n"
+        "import sys, numpy as np; from curate.vectors import neighbours as n; n._BLOCK = int(sys.argv[2])\n"
         "v = np.load(sys.argv[1] + '/vectors.npy'); e = {'exact_below': 0, 'probes': 3}\n"
         "graphs = [n.graph(v, 8, seed=1, **e)[0], n.graph(v, 8, seed=2, **e)[0], n.graph(v, 8)[0]]\n"
         "np.savez(sys.argv[1] + '/' + sys.argv[3], *graphs)"

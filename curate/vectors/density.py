@@ -1,4 +1,4 @@
-"""Where subsets lie in their pool: one pass of matrix products for all of them."""
+"""Where subsets of a pool lie in it, and how crowded it is around their rows: one pass of matrix products for all of them."""
 
 from __future__ import annotations
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 
 from curate.contract.progress import bar
 from curate.rows.constraints import Constraints, Remaining
+from curate.rows.pool import Picks
 
 _FRONT = 1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below these
 _BLOCK = 64  # rows whose gains are brought up to date at first, and twice as many each time that this was not enough,
@@ -40,16 +41,6 @@ class Objective(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Found:
-    """index: int64 (k,) in the order of picking. gain: float32 (k,), what each added to the objective (with quality: to the
-    sum of both terms). facts: a certificate, where asked."""
-
-    index: np.ndarray
-    gain: np.ndarray
-    facts: dict[str, Any]
-
-
 def greedy(
     make: Callable[[], Objective],
     constraints: Constraints,
@@ -60,67 +51,77 @@ def greedy(
     samples: np.ndarray | None = None,
     epsilon: float = 0.1,
     certify: bool = False,
-) -> Found:
-    """Greedy picks of the objective that ``make`` gives.
+) -> Picks:
+    """Greedy picks of the objective that ``make`` gives. Gain: what each added to the objective (with quality: to the sum of
+    both terms). Facts: a certificate, where asked.
 
     tie: gains closer than this are rounding, and go to the lowest index. scale: what gains are divided by where a score counts
     too; the largest first gain if not given. samples: a random order of the rows, int64 (n,); each step then looks at the next
     (n / k) ln(1 / epsilon) of it alone, and reaches 1 - 1/e - epsilon in expectation. certify: whether the objective is
-    monotone and submodular, so that the bound holds; with a budget of tokens two runs are then made, by gain and by gain a
+    monotone and submodular, so that the bound holds; with a budget of tokens two passes are then made, by gain and by gain a
     token, and the better is given.
     """
     if constraints.quality is None:
         scale = 1.0
-    elif scale is None:  # of one more run, by gain alone
+    elif scale is None:  # of one more pass, by gain alone
         first = replace(constraints, budget=1, must=constraints.must[:0], cost=None, quality=None)
-        scale = max(_Run(make(), first, label, tie, 1.0, None, epsilon, False).gains, default=1.0) or 1.0
-    runs = [
-        _Run(make(), constraints, label, tie, scale, samples, epsilon, by_token)
+        scale = max(Pass(make(), first, label, tie).run().gains, default=1.0) or 1.0
+    passes = [
+        Pass(make(), constraints, label, tie, scale, samples, epsilon, by_token).run()
         for by_token in ((False, True) if constraints.cost is not None and certify else (False,))
     ]
-    best = max(runs, key=lambda run: sum(run.gains))
+    best = max(passes, key=lambda one: sum(one.gains))
     facts = {"certificate": best.certificate()} if certify and len(best.picks) else {}
-    return Found(np.array(best.picks, dtype=np.int64), np.array(best.gains, dtype=np.float32), facts)
+    return Picks(np.array(best.picks, dtype=np.int64), np.array(best.gains, dtype=np.float32), facts)
 
 
-class _Run:
-    """One pass. picks, gains: lists, in order."""
+class Pass:
+    """One greedy choice. picks, gains: lists, in order, filled by ``run``. by_token: rows are compared by gain a token."""
 
     def __init__(
         self,
         objective: Objective,
         constraints: Constraints,
         label: str,
-        tie: float,
-        scale: float,
-        samples: np.ndarray | None,
-        epsilon: float,
-        by_token: bool,
+        tie: float = 0.0,
+        scale: float = 1.0,
+        samples: np.ndarray | None = None,
+        epsilon: float = 0.1,
+        by_token: bool = False,
     ):
-        self.objective, self.constraints, self.tie = objective, constraints, tie
+        self.objective, self.constraints, self.label = objective, constraints, label
+        self.tie, self.scale = tie, scale
+        self.samples, self.epsilon = samples, epsilon
         self.cost = constraints.cost if by_token else None
         self.remaining: Remaining = constraints.begin()
         self.picks: list[int] = []
         self.gains: list[float] = []
         self.front, self.ceiling = np.empty(0, np.int64), np.inf
         self.flat = False  # once no row adds anything, none ever will: the rest goes by index
-        self.scale = scale
-        self._widest = tie / scale / (1.0 if self.cost is None else float(self.cost.min(initial=np.inf)))
-        expected = constraints.budget  # picks
-        if constraints.cost is not None and constraints.open.any():
-            expected = int(constraints.tokens / constraints.cost[constraints.open].mean())
-        with bar(constraints.budget if constraints.cost is None else None, label) as advance:
-            for row in constraints.must.tolist():
+        self.widest = tie / scale / (1.0 if self.cost is None else float(self.cost.min(initial=np.inf)))
+
+    def run(self) -> Pass:
+        """Picks until the budget is full or no row is left; gives itself."""
+        wanted, step, expected = self.constraints, 0, self._expected()
+        with bar(wanted.budget if wanted.cost is None else None, self.label) as advance:
+            for row in wanted.must.tolist():
                 self._take(row, np.array([row]))
-            step = 0
             while self.remaining.rows and self.remaining.open.any():
-                if samples is not None:
-                    row = self._of_sample(_sample(samples, expected, epsilon, step, self.remaining.open))
+                if self.samples is not None:
+                    row = self._of_sample(_sample(self.samples, expected, self.epsilon, step, self.remaining.open))
                 else:
-                    row = self._of_all() if objective.exact else self._lazily()
+                    row = self._of_all() if self.objective.exact else self._lazily()
                 self._take(row, None)
                 step += 1
                 advance(1)
+        return self
+
+    def _expected(self) -> int:
+        """How many picks there will be, about."""
+        wanted = self.constraints
+        if wanted.cost is None or not wanted.open.any():
+            return wanted.budget
+        return int(wanted.tokens / wanted.cost[wanted.open].mean())
 
     def _take(self, row: int, stale: np.ndarray | None) -> None:
         if stale is not None and not self.objective.exact:
@@ -153,7 +154,7 @@ class _Run:
             return int(np.argmax(self.remaining.open))
         rows = self.front[self.remaining.open[self.front]]
         best = self._fresh(rows)
-        if not best - self._widest > self.ceiling:
+        if not best - self.widest > self.ceiling:
             rows, best = self._refill()
             self.flat = self.constraints.quality is None and self.cost is None and best <= self.tie
         score = self._score(rows)
@@ -169,7 +170,7 @@ class _Run:
         split = np.argpartition(-score, _FRONT)
         self.front, self.ceiling = opened[split[:_FRONT]], float(score[split[_FRONT]])
         best = self._fresh(self.front)
-        if best - self._widest > self.ceiling:
+        if best - self.widest > self.ceiling:
             return self.front, best
         rest = opened[split[_FRONT:]]
         rest = rest[self._score(rest) >= best - self._tie(rest)]
@@ -244,6 +245,3 @@ def _sample(samples: np.ndarray, expected: int, epsilon: float, step: int, opene
         if len(rows):
             return rows
         start += size
-
-
-__all__ = ["Found", "Objective", "greedy"]

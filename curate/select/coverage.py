@@ -24,7 +24,7 @@ class Coverage:
         candidates = rows if candidates is None else candidates
         self.gain = np.full(len(candidates), np.inf)  # at least what each candidate would add now
         self.covered = np.zeros(len(rows), dtype=np.float32)  # how near the nearest pick is to each row
-        self.moments = _Moments(rows, candidates)
+        self.moments = Moments(rows, candidates)
         self.near: _Near | _Matrix
         if 4 * len(rows) * len(candidates) <= _KEPT_BYTES:
             self.near = _Matrix(rows, candidates)
@@ -50,7 +50,7 @@ class Coverage:
         self.moments.lower(self.gain, self.covered)
 
 
-class _Moments:
+class Moments:
     """An upper bound on every row's gain from two sums over the pool, without any pair of rows.
 
     With s = cos(v, a) - covered(v), the gain of a is the sum of max(0, s) = (s + |s|) / 2 over v, and by Cauchy and Schwarz
@@ -209,7 +209,7 @@ class _Near:
 
 class GraphCoverage:
     """The same sum, of which a row sees only its nearest neighbours. Where none of them is picked, it counts as covered by four
-    fifths of the cosine to its farthest neighbour, ``base``, since other picks will be about so near. So a neighbour counts for
+    fifths of the cosine to its farthest neighbour, ``background``, since other picks will be about so near. So a neighbour counts for
     what it is nearer than that, and not as much as a pick in the middle of the row's neighbourhood. `python -m benchmarks
     select` prints what the choice is worth beside the exact one.
 
@@ -219,8 +219,8 @@ class GraphCoverage:
     exact = False
 
     def __init__(self, index: np.ndarray, cosine: np.ndarray):
-        self.base = _BACKGROUND * np.maximum(cosine[:, -1], 0)
-        above = np.maximum(cosine - self.base[:, None], 0)
+        self.background = _BACKGROUND * np.maximum(cosine[:, -1], 0)
+        above = np.maximum(cosine - self.background[:, None], 0)
         order = np.argsort(index.ravel(), kind="stable")
         start = np.searchsorted(index.ravel()[order], np.arange(len(index) + 1))
         row = (order // max(index.shape[1], 1)).astype(np.int32)

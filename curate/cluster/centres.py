@@ -49,17 +49,17 @@ def nearest(vectors: np.ndarray, centres: np.ndarray, label: str = "") -> tuple[
         for start in range(0, len(vectors), rows):
             block = np.ascontiguousarray(vectors[start : start + rows])
             similarity = block @ turned
-            found = similarity.argmax(axis=1)
-            similarity -= np.take_along_axis(similarity, found[:, None], axis=1)
+            closest = similarity.argmax(axis=1)
+            similarity -= np.take_along_axis(similarity, closest[:, None], axis=1)
             close = similarity >= -_TIE
             zero = ~block.any(axis=1)
             for row in np.flatnonzero((np.count_nonzero(close, axis=1) > 1) & ~zero):
                 rivals = np.flatnonzero(close[row])
-                found[row] = rivals[np.argmax((centres[rivals] * block[row]).sum(axis=1))]
-            away = centres[found]
+                closest[row] = rivals[np.argmax((centres[rivals] * block[row]).sum(axis=1))]
+            away = centres[closest]
             away -= block
             away *= away
-            best[start : start + rows] = np.where(zero, -1, found)
+            best[start : start + rows] = np.where(zero, -1, closest)
             distance[start : start + rows] = np.where(zero, 1, np.sqrt(away.sum(axis=1)))
             advance(len(block))
     return best, distance

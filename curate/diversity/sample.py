@@ -28,7 +28,7 @@ class Sample:
 
     table: the contract's columns, k rows sorted by id. vectors: float32 (k, d) of unit length, row i for row i of the table; a
     row of zeros is like nothing. nearest: float32 (m,), for each of m rows of the pool its largest cosine to the subset.
-    density: float32 (k,), how crowded the pool is around each row. facts: k rows, a column a fact. ``curate.diversity._pool``
+    density: float32 (k,), how crowded the pool is around each row. facts: k rows, a column a fact. ``curate.vectors.density``
     computes ``nearest`` and ``density``.
     """
 
@@ -75,9 +75,9 @@ class Sample:
         if k * k > _PAIRS:
             drawn = draws(0, "diversity.pairs", self.table[columns.ID])
             rows = np.sort(np.argsort(drawn, kind="stable")[: max(1, _PAIRS // k)])
-        found = self.vectors[rows] @ self.vectors.T
-        found[np.arange(len(rows)), rows] = -np.inf
-        return rows, found
+        cosines = self.vectors[rows] @ self.vectors.T
+        cosines[np.arange(len(rows)), rows] = -np.inf
+        return rows, cosines
 
 
 def _one_thread() -> AbstractContextManager[Any]:
