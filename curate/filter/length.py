@@ -26,9 +26,10 @@ def reject(
     min_characters: int | None = None,
     max_characters: int | None = None,
 ) -> pl.Series:
-    """String (n,): "2 words < 3", or null for the rows that stay. Bounds are inclusive; null is no bound.
+    """String (n,): "words 2 < 3", or null for the rows that stay.
 
-    A word is a run without white space (a character, in Han, Hiragana and Katakana); a character is a Unicode code point.
+    min_words: the fewest words of a text that stays. max_words: the most. min_characters: the fewest characters.
+    max_characters: the most. Bounds are inclusive; null is no bound. A word is a run without white space (a character, in Han, Hiragana and Katakana); a character is a Unicode code point.
     """
     for unit, least, most in (("words", min_words, max_words), ("characters", min_characters, max_characters)):
         if least is not None and most is not None and least > most:
@@ -48,7 +49,7 @@ def _bounds(count: pl.Expr, unit: str, least: int | None, most: int | None) -> l
     """The reasons to go, each null where its bound holds."""
     reasons = []
     if least is not None:
-        reasons.append(pl.when(count < least).then(pl.format("{} " + f"{unit} < {least}", count)))
+        reasons.append(pl.when(count < least).then(pl.format(f"{unit} {{}} < {least}", count)))
     if most is not None:
-        reasons.append(pl.when(count > most).then(pl.format("{} " + f"{unit} > {most}", count)))
+        reasons.append(pl.when(count > most).then(pl.format(f"{unit} {{}} > {most}", count)))
     return reasons

@@ -17,9 +17,12 @@ departures, since they were made for web pages and these texts are short:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+
+from curate.filter.bounds import crossed
 
 TEXT = "response"
 
@@ -45,11 +48,15 @@ def reject(
     min_words: int = 100,
     min_lines: int = 5,
 ) -> pl.Series:
-    """String (n,): "0.45 of characters in repeated 5-grams > 0.15", or null for the rows that stay. 1 turns a rule off.
+    """String (n,): "share of characters in repeated 5-grams 0.45 > 0.15", or null for the rows that stay. 1 turns a rule off.
 
-    duplicate_lines: the share of lines that stood before; duplicate_line_characters: the share of characters in them.
-    top_2gram to top_4gram: the share of characters in the most frequent n-gram of words, if it comes three times or more.
-    repeated_5grams to repeated_10grams: the share of characters in n-grams that stood before, overlaps counted once.
+    duplicate_lines: the largest share of lines that stood before. duplicate_line_characters: of characters in such lines.
+    top_2gram, top_3gram and top_4gram: the largest share of characters in the most frequent n-gram of words, if it comes
+    three times or more. repeated_5grams, repeated_6grams, repeated_7grams, repeated_8grams, repeated_9grams and
+    repeated_10grams: the largest share of characters in n-grams that stood before, overlaps counted once. min_words: texts
+    with fewer words are not held to the rules on n-grams. min_lines: texts with fewer lines are not held to the rules on
+    lines.
+
     Words are runs of letters and digits, whatever their case; characters are those of words, or of lines.
     """
     tops = {2: top_2gram, 3: top_3gram, 4: top_4gram}
@@ -60,15 +67,15 @@ def reject(
     reasons = np.full(len(text), None, dtype=object)
     for start, stop in _chunks(text.fill_null("")):
         part, mine = text[start:stop].fill_null(""), reasons[start:stop]
-        lines = _Pieces(part.str.split("\n"), at_least=min_lines)
+        lines = _Pieces.of(part.str.split("\n"), at_least=min_lines)
         for _, at, same in lines.equal(longest=1):
             again = lines.covered(at[same], 1)
-            _blame(mine, lines.share(again, by_characters=False), duplicate_lines, "lines stood before")
-            _blame(mine, lines.share(again), duplicate_line_characters, "characters in lines that stood before")
-        words = _Pieces(part.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}]+"), at_least=min_words)
+            _blame(mine, lines.share(again, by_characters=False), duplicate_lines, "repeated lines")
+            _blame(mine, lines.share(again), duplicate_line_characters, "characters in repeated lines")
+        words = _Pieces.of(part.str.to_lowercase().str.extract_all(r"[\p{L}\p{N}]+"), at_least=min_words)
         for n, at, same in words.equal(longest=10):
             if n in tops:
-                _blame(mine, words.top_share(at, same, n), tops[n], f"characters in the top {n}-gram")
+                _blame(mine, words.top_share(at, same, n), tops[n], f"characters in the most frequent {n}-gram")
             if n in repeats:
                 _blame(mine, words.share(words.covered(at[same], n)), repeats[n], f"characters in repeated {n}-grams")
     return pl.Series(text.name, reasons.tolist(), dtype=pl.String)
@@ -78,7 +85,7 @@ def _blame(reasons: np.ndarray, share: np.ndarray, limit: float, what: str) -> N
     """Writes the reason of each row over the limit that has none yet."""
     for row in np.flatnonzero(share > limit):
         if reasons[row] is None:
-            reasons[row] = f"{share[row]:.3f} of {what} > {limit:g}"
+            reasons[row] = crossed(f"share of {what}", share[row], ">", limit)
 
 
 def _chunks(text: pl.Series) -> Iterator[tuple[int, int]]:
@@ -92,21 +99,27 @@ def _chunks(text: pl.Series) -> Iterator[tuple[int, int]]:
     yield start, len(text)
 
 
+@dataclass(frozen=True)
 class _Pieces:
-    """The words, or the lines, of many texts in one flat array: ``row``, ``code`` (a hash) and ``characters`` of each."""
+    """The words, or the lines, of ``rows`` texts in flat arrays, each of length m: the row of each piece, its hash and its
+    characters."""
 
-    def __init__(self, lists: pl.Series, at_least: int):
+    rows: int
+    row: np.ndarray
+    code: np.ndarray
+    characters: np.ndarray
+
+    @staticmethod
+    def of(lists: pl.Series, at_least: int) -> _Pieces:
         """lists: List(String) (n,). Pieces without a letter or digit are dropped; rows with too few pieces have none."""
-        self.rows = len(lists)
         flat = lists.alias("piece").to_frame().with_row_index("row").explode("piece").lazy()
         flat = flat.with_columns(pl.col("piece").str.strip_chars()).filter(
             pl.col("piece").str.contains(r"[\p{L}\p{N}]")
         )
         flat = flat.filter(pl.len().over("row") >= at_least)
         flat = flat.select("row", code=pl.col("piece").hash(), characters=pl.col("piece").str.len_chars()).collect()
-        self.row = flat["row"].to_numpy().astype(np.int64)
-        self.code = flat["code"].to_numpy()
-        self.characters = flat["characters"].to_numpy().astype(np.int64)
+        row, characters = (flat[name].to_numpy().astype(np.int64) for name in ("row", "characters"))
+        return _Pieces(len(lists), row, flat["code"].to_numpy(), characters)
 
     def equal(self, longest: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
         """(n, at, same) for n = 1 to longest: where an n-gram begins, equal ones of a row brought together and in order,

@@ -12,15 +12,17 @@ from __future__ import annotations
 import polars as pl
 
 from curate.contract.errors import MethodError
+from curate.filter.bounds import crossed
 
 TEXT = "record"
 
 
 def reject(text: pl.Series, *, scripts: list[str] = ["Latin"], min_share: float = 0.8) -> pl.Series:  # noqa: B006
-    """String (n,): "0.12 of letters in Latin < 0.8", or null for the rows that stay.
+    """String (n,): "share of letters in Latin 0.12 < 0.80", or null for the rows that stay.
 
     scripts: Unicode script names (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Han, Hiragana, Katakana, Hangul, Thai …).
-    min_share: of all letters (Unicode category L, less those that belong to every script). A text without any letter stays.
+    min_share: the least share of all letters (Unicode category L, less those that belong to every script) that is in
+    them. A text without any letter stays.
     """
     expected = "[\\p{L}&&[" + "".join(f"\\p{{{name}}}" for name in scripts) + "]]"
     _check(scripts, expected)
@@ -30,8 +32,10 @@ def reject(text: pl.Series, *, scripts: list[str] = ["Latin"], min_share: float 
         suspects = rows.filter(pl.col("text").str.len_bytes() != pl.col("text").str.len_chars())
     letters = pl.col("text").str.count_matches(r"[\p{L}--\p{Common}]")
     share = pl.col("text").str.count_matches(expected) / letters
-    reason = pl.format("{} of letters in " + f"{', '.join(scripts)} < {min_share:g}", share.round(2))
-    rejected = suspects.filter((letters > 0) & (share < min_share)).select("row", reason=reason)
+    rejected = suspects.filter((letters > 0) & (share < min_share)).select("row", share=share)
+    what = f"share of letters in {' or '.join(scripts)}"
+    reason = [crossed(what, value, "<", min_share) for value in rejected["share"].to_list()]
+    rejected = rejected.with_columns(pl.Series("reason", reason, dtype=pl.String))
     return rows.join(rejected, on="row", how="left", maintain_order="left")["reason"]
 
 

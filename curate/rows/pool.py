@@ -1,6 +1,6 @@
 """What methods are given and give back: plain arrays in small frozen dataclasses.
 
-filter    reject(text, …)        -> pl.Series: null keeps the row, else why it goes ("2 words < 3")
+filter    reject(text, …)        -> pl.Series: null keeps the row, else why it goes ("words 2 < 3")
 dedup     duplicates(text, …)    -> Duplicates
 embed     embed(texts, …)        -> float32 (n, d)
 cluster   cluster(vectors, …)    -> Clusters

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -7,6 +9,7 @@ from hypothesis import strategies as st
 
 from curate.contract.errors import MethodError
 from curate.filter import length, refusal, repetition, script
+from curate.filter.bounds import crossed
 
 
 def reasons(method, texts: list[str | None], **options) -> list[str | None]:
@@ -17,19 +20,19 @@ def reasons(method, texts: list[str | None], **options) -> list[str | None]:
 
 
 def test_length_says_how_many_words_there_are_and_how_many_there_should_be():
-    assert reasons(length, ["a b c", "a b", "", None]) == [None, "2 words < 3", "0 words < 3", "0 words < 3"]
+    assert reasons(length, ["a b c", "a b", "", None]) == [None, "words 2 < 3", "words 0 < 3", "words 0 < 3"]
 
 
 def test_length_bounds_are_inclusive():
-    assert reasons(length, ["a b", "a b c"], min_words=2, max_words=2) == [None, "3 words > 2"]
+    assert reasons(length, ["a b", "a b c"], min_words=2, max_words=2) == [None, "words 3 > 2"]
     assert reasons(length, ["éé", "ééé"], min_words=None, min_characters=2, max_characters=2) == [
         None,
-        "3 characters > 2",
+        "characters 3 > 2",
     ]
 
 
 def test_a_han_character_is_a_word_and_punctuation_beside_a_word_is_not():
-    assert reasons(length, ["我爱你", "well , yes", "it's"], min_words=3) == [None, None, "1 words < 3"]
+    assert reasons(length, ["我爱你", "well , yes", "it's"], min_words=3) == [None, None, "words 1 < 3"]
 
 
 def test_length_bounds_that_no_row_can_meet_are_one_sentence():
@@ -42,6 +45,13 @@ def test_length_without_bounds_keeps_every_row(texts):
     assert reasons(length, texts, min_words=None) == [None] * len(texts)
 
 
+def test_a_reason_has_two_decimals_and_more_where_value_and_limit_would_look_alike():
+    assert crossed("share", 0.42, ">", 0.3) == "share 0.42 > 0.30"
+    assert crossed("share", 0.3004, ">", 0.3) == "share 0.3004 > 0.30"
+    assert crossed("share", 0.1251, ">", 0.125) == "share 0.1251 > 0.125"
+    assert crossed("share", 0.0, "<", 1 / 3).startswith("share 0.000000000000 < 0.33333333333")
+
+
 # script
 
 
@@ -49,11 +59,11 @@ def test_script_counts_letters_and_nothing_else():
     texts = ["plain text", "это по-русски", "x = 3.14 * 2 // 😀", "2 + 2 = 4", "", "word слово", None]
     assert reasons(script, texts) == [
         None,
-        "0.0 of letters in Latin < 0.8",
+        "share of letters in Latin 0.00 < 0.80",
         None,
         None,
         None,
-        "0.44 of letters in Latin < 0.8",
+        "share of letters in Latin 0.44 < 0.80",
         None,
     ]
 
@@ -61,8 +71,8 @@ def test_script_counts_letters_and_nothing_else():
 def test_several_scripts_may_be_expected_together():
     assert reasons(script, ["日本語とカナ", "κόσμε", "abc"], scripts=["Han", "Hiragana", "Katakana"]) == [
         None,
-        "0.0 of letters in Han, Hiragana, Katakana < 0.8",
-        "0.0 of letters in Han, Hiragana, Katakana < 0.8",
+        "share of letters in Han or Hiragana or Katakana 0.00 < 0.80",
+        "share of letters in Han or Hiragana or Katakana 0.00 < 0.80",
     ]
 
 
@@ -131,7 +141,7 @@ def test_phrases_are_plain_text_added_to_the_list():
 
 def test_a_line_said_again_and_again_goes():
     text = "first line here\n" + "the same line\n" * 4 + "last line here"
-    assert reasons(repetition, [text]) == ["0.500 of lines stood before > 0.3"]
+    assert reasons(repetition, [text]) == ["share of repeated lines 0.50 > 0.30"]
 
 
 def test_braces_and_blank_lines_are_not_lines():
@@ -144,17 +154,17 @@ def test_a_loop_of_words_goes_and_so_do_repeated_passages():
     loop = " ".join(words[:100] + ["again", "and"] * 30)
     passage = " ".join(words[:40] + words[100:160] + words[:40])
     plain = " ".join(words)
-    found = reasons(repetition, [loop, plain, passage])
-    assert found[0].endswith("of characters in the top 2-gram > 0.2")
-    assert found[1] is None
-    assert found[2].endswith("of characters in repeated 5-grams > 0.15")
+    of_loop, of_plain, of_passage = reasons(repetition, [loop, plain, passage])
+    assert re.fullmatch(r"share of characters in the most frequent 2-gram 0\.\d\d > 0\.20", of_loop)
+    assert of_plain is None
+    assert re.fullmatch(r"share of characters in repeated 5-grams 0\.\d\d > 0\.15", of_passage)
 
 
 def test_short_texts_are_not_judged_by_their_words():
     assert reasons(repetition, ["no no no no no no no no", "", None]) == [None, None, None]
-    assert reasons(repetition, ["no no no no no no no no"], min_words=5)[0].startswith(
-        "1.000 of characters in the top 2-gram"
-    )
+    assert reasons(repetition, ["no no no no no no no no"], min_words=5) == [
+        "share of characters in the most frequent 2-gram 1.00 > 0.20"
+    ]
 
 
 def test_one_turns_a_rule_off():
@@ -187,12 +197,12 @@ def test_repeated_ngrams_agree_with_the_definition_whatever_the_neighbours(texts
     )
     for n in range(5, 11):
         limits = off | {f"repeated_{n}grams": 0.3}
-        found = reasons(repetition, texts, min_words=1, **limits)
+        said = reasons(repetition, texts, min_words=1, **limits)
         expected = [shares_by_hand(text)[n] for text in texts]
-        for reason, share in zip(found, expected, strict=True):
+        for reason, share in zip(said, expected, strict=True):
             assert (reason is not None) == (share > 0.3)
             if reason:
-                assert reason == f"{share:.3f} of characters in repeated {n}-grams > 0.3"
+                assert reason == crossed(f"share of characters in repeated {n}-grams", share, ">", 0.3)
 
 
 @given(st.lists(st.sampled_from(["a", "bb", "ccc"]), min_size=3, max_size=25))
@@ -210,7 +220,8 @@ def test_the_top_ngram_agrees_with_the_definition(words):
             f"repeated_{m}grams": 1.0 for m in range(5, 11)
         }
         (reason,) = reasons(repetition, [" ".join(words)], min_words=1, **(limits | {f"top_{n}gram": 0.5}))
-        assert reason == (f"{share:.3f} of characters in the top {n}-gram > 0.5" if share > 0.5 else None)
+        expected = crossed(f"share of characters in the most frequent {n}-gram", share, ">", 0.5)
+        assert reason == (expected if share > 0.5 else None)
 
 
 def test_rows_are_judged_alike_in_one_chunk_and_in_many(monkeypatch):
