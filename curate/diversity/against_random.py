@@ -12,7 +12,7 @@ not apply (no vectors, no cluster column, no templates) is left out.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,11 +46,28 @@ def report(
     minutes. Memory: the vectors twice more as float32, 80 MB of cosines twice, 8 bytes a word of all rows of any subset.
     """
     chosen = _checked(table, vectors, chosen, subsets)
+    return reports(table, vectors, [chosen], len(chosen), seed=seed, subsets=subsets)[0][0]
+
+
+def reports(
+    table: pl.DataFrame,
+    vectors: np.ndarray | None,
+    selections: Sequence[np.ndarray],
+    size: int,
+    *,
+    seed: int = 0,
+    subsets: int = 100,
+) -> tuple[list[list[dict[str, Any]]], list[tuple[np.ndarray, dict[str, float]]]]:
+    """(the report of each selection; the rows of each random subset and its measures), the random subsets measured once.
+
+    selections: int64 (size,) each, rows of the same pool. size: of the random subsets.
+    """
     order = table[columns.ID].arg_sort().to_numpy().astype(np.int64)
     table = table[order]
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
-    taken = [np.sort(place[chosen]), *_random(table[columns.ID], len(chosen), subsets, seed)]
+    random = list(_random(table[columns.ID], size, subsets, seed))
+    taken = [*(np.sort(place[chosen]) for chosen in selections), *random]
     scaled = None if vectors is None else unit(vectors, "the diversity report", order)
     metrics = _metrics()
     about: dict[str, tuple[str, str | None]] = {name: said for metric in metrics for name, said in metric.ABOUT.items()}
@@ -58,10 +75,20 @@ def report(
         {name: value for metric in metrics for name, value in metric.measure(sample).items()}
         for sample in track(_samples(table, scaled, taken, metrics, seed), "random subsets", len(taken))
     ]
-    return [
-        _line(name, *about[name], value, [other[name] for other in values[1:] if name in other])
-        for name, value in values[0].items()
+    mine, chance = values[: len(selections)], values[len(selections) :]
+    lines = [
+        [
+            _line(name, *about[name], value, [other[name] for other in chance if name in other])
+            for name, value in measures.items()
+        ]
+        for measures in mine
     ]
+    return lines, [(order[subset], measures) for subset, measures in zip(random, chance, strict=True)]
+
+
+def toward_diverse(line: dict[str, Any]) -> float | None:
+    """z of a line of the report, its sign such that more is more diverse where one of both ends is."""
+    return None if line["z"] is None else -line["z"] if line["better"] == "lower" else line["z"]
 
 
 def rows(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
