@@ -2,7 +2,7 @@
 
 Row by row: SST-2 through its twelve templates, messages built, on one core, against a bare loop over compiled Jinja.
 The bare loop is given its roles, its template and its options, and renders two texts with plain ``jinja2.Template.render``.
-Ours starts from the raw row: columns cleaned up, `where` checked, template, options style and order drawn, the candidates
+Ours starts from the raw row: columns cleaned up, `when` checked, template, options style and order drawn, the candidates
 and references written beside the messages. Compiling for every row is what promptsource's ``apply`` does.
 
 By column: AG News through P3's seven templates for it (imported; without $TAMIS_DATA seven like them), from Parquet shards to

@@ -182,7 +182,7 @@ def test_real_rows_go_through_every_template(name):
         pytest.skip("set TAMIS_DATA to the folder of data sets")
     found: TemplateSet = load_set(name)
     engine, unseen, kept = Engine(found), {template.name for template in found.templates}, 0
-    for i, raw in enumerate(islice(files.load(**golden(name)["real"], base=data), 400)):
+    for i, raw in enumerate(islice(files.load(**golden(name)["real"], data=data), 400)):
         try:
             record = engine.record(raw.fields)
             renderings = engine.render(f"row {i}", raw.fields, which="all")
@@ -202,7 +202,7 @@ def test_a_dataset_is_called_verified_only_where_real_rows_are_named():
 
 
 def test_the_readme_counts_the_library_as_it_is():
-    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text("utf-8").split())
+    readme = " ".join((Path(__file__).parents[1] / "README.md").read_text("utf-8").split())
     assert check.summary(check.listing()) in readme
     assert f"# {len(check.rules())} rules:" in readme
 
@@ -234,11 +234,11 @@ def test_gsm8k_s_own_rows_and_flan_s_copy_of_them_say_the_same():
     if not (own.is_file() and copy.is_file()):
         pytest.skip("set TAMIS_DATA to the folder of data sets")
     engine, ours = Engine(load_set("cot/gsm8k")), {}
-    for raw in files.load(path=str(own.relative_to(data)), base=data):
+    for raw in files.load(path=str(own.relative_to(data)), data=data):
         roles = engine.roles(raw.fields or {})
         ours[letters(roles["question"])] = (letters(roles["steps"]), roles["result"])
     header = ["question", "answer", "rationale"]
-    rows = [raw.fields or {} for raw in files.load(path=str(copy.relative_to(data)), header=header, base=data)]
+    rows = [raw.fields or {} for raw in files.load(path=str(copy.relative_to(data)), header=header, data=data)]
     found = [(ours[letters(row["question"])], row) for row in rows if letters(row["question"]) in ours]
     assert len(found) == len(rows) == 7_473
     # FLAN puts spaces around operators, and full stops and line breaks are its own

@@ -113,7 +113,7 @@ def on_rows(template_set: TemplateSet, rows: Sequence[Raw]) -> list[Finding]:
 def _rows(data: str, header: list[str] | None, folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     from curate.load import files
 
-    for raw in files.load(path=data, header=header, base=folder):
+    for raw in files.load(path=data, header=header, data=folder):
         if raw.fields is not None:  # a line that is no row is told by the run
             yield raw.where, raw.fields
 

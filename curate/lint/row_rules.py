@@ -136,24 +136,24 @@ def too_long(subject: Subject) -> Findings:
         if hits and subject.often(hits, len(lengths), LIMITS.long):
             share, longest = subject.share(hits, len(lengths)), max(lengths)
             why = f"comes out longer than {LIMITS.characters:,} characters ({share}, up to {longest:,})"
-            yield subject.at(template, "too-long", why, "shorten the column, or leave such rows out with `where`")
+            yield subject.at(template, "too-long", why, "shorten the column, or leave such rows out with `when`")
 
 
 # --- real rows only --------------------------------------------------------------------------------------------------
 
 
 def dropped_rows(subject: Subject) -> Findings:
-    """Rows that the set or one of its templates does not take, over 5 %; or that `where` leaves out, over half."""
+    """Rows that the set or one of its templates does not take, over 5 %; or that the set's `when` leaves out, over half."""
     if not subject.real:
         return
     subject.look()
     dropped = subject.dropped.total()
     if dropped > LIMITS.dropped * subject.total:
         why = f"{dropped:,} of {subject.total:,} rows would be dropped: {_reasons(subject.dropped)}"
-        yield subject.at_key("dropped-rows", ("columns",), why, "mend the columns, or say in `where` which rows leave")
+        yield subject.at_key("dropped-rows", ("columns",), why, "mend the columns, or say in the set's `when` which rows stay")
     if subject.left_out > LIMITS.left_out * subject.total:
-        why = f"`where` leaves {subject.left_out:,} of {subject.total:,} rows out"
-        yield subject.at_key("dropped-rows", ("where",), why, "ask for less, or for other rows")
+        why = f"`when` leaves {subject.left_out:,} of {subject.total:,} rows out"
+        yield subject.at_key("dropped-rows", ("when",), why, "ask for less, or for other rows")
     for template in subject.set.templates:
         reasons = subject.unrendered[template.name]
         if reasons.total() > LIMITS.dropped * len(subject.rows):
@@ -182,7 +182,7 @@ def target_not_choice(subject: Subject) -> Findings:
     )
     if subject.real and count:
         why = f"the answer of {count:,} of {subject.total:,} rows is none of the choices"
-        mend = "mend `answer` or `choices`, or leave the rows out with `where`"
+        mend = "mend `answer` or `choices`, or leave the rows out with `when`"
         yield subject.at_key("target-not-choice", ("answer",), why, mend)
 
 

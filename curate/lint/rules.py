@@ -681,7 +681,7 @@ def missing_license(subject: Subject) -> Findings:
 def unused_role(subject: Subject) -> Findings:
     """A role that nothing reads."""
     found = subject.set
-    expressions = [found.where, found.messages, found.answer, found.references, *found.extra.values()]
+    expressions = [found.when, found.messages, found.answer, found.references, *found.extra.values()]
     expressions += [found.choices] if isinstance(found.choices, str) else []
     expressions += [template.when for template in found.templates]
     used: set[str] = set().union(*(sandbox.text_reads(text) for text in found.record.values()))

@@ -71,7 +71,7 @@ class Subject:
         self.rows: list[Row] = []
         self.total = 0
         self.dropped: Counter[str] = Counter()
-        self.left_out = 0  # by `where`
+        self.left_out = 0  # by `when`
         self.unrendered: defaultdict[str, Counter[str]] = defaultdict(Counter)  # template: why it takes a row out
         self.failed: dict[str, str] = {}  # where: the error
         self._looked = False
@@ -127,7 +127,7 @@ class Subject:
             return []
 
     def _drop(self, error: RowSkipped) -> None:
-        if str(error).startswith("where:"):
+        if str(error).startswith("when:"):
             self.left_out += 1
         else:
             self.dropped[_reason(error)] += 1

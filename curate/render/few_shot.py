@@ -9,6 +9,7 @@ seen in a prompt before it is asked for. Which exemplars, how many and in which 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +87,26 @@ def set_aside(table: pl.DataFrame, options: FewShot, seed: int) -> pl.Series:
 def drawn(ids: pl.Series, options: FewShot, seed: int) -> np.ndarray:
     """Which records are put after examples: bool (n,)."""
     return uniform(seed, "render.few_shot", ids) < options.share
+
+
+def exemplars(parts: Sequence[Path], render: dict[str, Any], seed: int) -> pl.DataFrame | None:
+    """The rows that few-shot prompts take their examples from: id, template_set, fields; None where there are no such prompts.
+    parts: the shards of the table. render: the options of `render:`."""
+    if render.get("few_shot") is None:
+        return None
+    light = [pl.read_parquet(path, columns=[columns.ID, columns.TEMPLATE_SET]) for path in parts]
+    ids = set_aside(pl.concat(light), few_shot(**render["few_shot"]), seed)
+    wanted = [columns.ID, columns.TEMPLATE_SET, columns.FIELDS]
+    return pl.concat(pl.read_parquet(path, columns=wanted).filter(pl.col(columns.ID).is_in(ids.implode())) for path in parts)
+
+
+def given(rendered: pl.DataFrame, render: dict[str, Any], seed: int) -> dict[str, int]:
+    """How many of the records that were drawn for examples have some, and the least asked. rendered: record, shots."""
+    options = few_shot(**render["few_shot"])
+    shots = rendered.group_by(columns.RECORD).agg(pl.col(columns.SHOTS).max())
+    having, full = (int((shots[columns.SHOTS] >= least).sum()) for least in (1, options.shots[0]))
+    asked = int(drawn(shots[columns.RECORD], options, seed).sum())
+    return {"drawn": asked, "with_examples": having, "with_the_least_asked": full}
 
 
 class Composer:

@@ -174,8 +174,8 @@ class _ByColumn:
         _schema(self.raws.paths)  # a path may not end where another goes on
         inside: Names = {role: column.value for role, column in roles.items()}
         sure = [pl.lit(True), *(column.sure for column in roles.values())]
-        if found.where is not None:
-            sure.append(_truth(_expression(found.where), inside))
+        if found.when is not None:
+            sure.append(_truth(_expression(found.when), inside))
         label = pl.lit(-1, pl.Int32)
         if isinstance(found.choices, tuple):
             right = inside.get(found.answer or "")

@@ -77,7 +77,7 @@ class Engine:
         self._nested = [(role, path) for role, path in paths.items() if len(path) > 1]
         self._computed = [role for role in template_set.columns if role not in paths]
         self._columns = sandbox.Expressions([template_set.columns[role] for role in self._computed])
-        self._where = _expression(template_set.where)
+        self._counts = _expression(template_set.when)
         self._conversation = _expression(template_set.messages)
         self._extra = sandbox.Expressions(list(template_set.extra.values()))
         self._answer = _expression(template_set.answer)
@@ -107,7 +107,7 @@ class Engine:
         return [{**fields, "item": item, "position": position} for position, item in enumerate(items)]
 
     def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
-        """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `where` is false."""
+        """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `when` is false."""
         for column in self._needs:
             if fields.get(column) is None:
                 what = "null" if column in fields else f"missing; there are: {', '.join(map(str, fields))}"
@@ -124,8 +124,8 @@ class Engine:
             roles[role] = fields[column]
         for role, path in self._nested:
             roles[role] = _dig(fields, path)
-        if self.set.where is not None and not self._evaluate(self._where, roles, "where"):
-            raise RowSkipped(f"where: {self.set.where} is false")
+        if self.set.when is not None and not self._evaluate(self._counts, roles, "when"):
+            raise RowSkipped(f"when: {self.set.when} is false")
         return roles
 
     def typed(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], int, tuple[bool, ...]] | None:

@@ -6,7 +6,7 @@ in which phrasings it can be put. ``templates/README.md`` shows how to write one
     columns     role: a column's dotted path, or a Jinja expression over the raw columns
     explode     an expression over the raw columns that gives a list: one record for each of its items, with the columns
                 `item` and `position` (from 0) beside those of the row
-    where       an expression over the roles; rows for which it is false leave with that reason
+    when        an expression over the roles; rows for which it is false leave with that reason
     record      prompt and response, Jinja texts over the roles: what filters, dedup and selection see
     messages    instead of templates: an expression that gives the row's own conversation, kept as it is
     extra       with messages: what the row holds besides them, name: expression, kept as JSON
@@ -45,7 +45,7 @@ TYPED = ("answer", "options")  # names that the engine adds to the roles
 EXPLODED = ("item", "position")  # columns that `explode` adds to the row's
 
 _SET_KEYS = {
-    "dataset": str, "about": str, "hub": dict, "license": str, "verified": bool, "explode": str, "columns": dict, "where": str,
+    "dataset": str, "about": str, "hub": dict, "license": str, "verified": bool, "explode": str, "columns": dict, "when": str,
     "record": dict, "messages": str, "extra": dict, "choices": (list, str), "answer": str, "references": str, "metrics": list,
     "example": (dict, list), "templates": list,
 }  # fmt: skip
@@ -53,6 +53,7 @@ _TEMPLATE_KEYS = {
     "name": str, "kind": str, "style": str, "when": str, "choices": list, "input": str, "target": str, "messages": list,
 }  # fmt: skip
 _HUB_KEYS = {"path": str, "config": (str, list), "revision": str, "split": str}
+_RENAMED = {"where": "when"}  # keys of a set that older files have
 _RECORD_KEYS = {"prompt": str, "response": str}
 _MESSAGE_KEYS = {"role": str, "content": str}
 _WORDS = {str: "text", bool: "true or false", dict: "a mapping", list: "a list", (list, str): "a list or an expression", (str, list): "a name or a list of names", (dict, list): "a row or a list of rows"}  # fmt: skip
@@ -116,7 +117,7 @@ class TemplateSet:
     verified: bool
     explode: str | None
     columns: dict[str, str]
-    where: str | None
+    when: str | None
     record: dict[str, str]
     messages: str | None
     extra: dict[str, str]
@@ -155,7 +156,7 @@ class TemplateSet:
         read = (
             self.explode,
             self.columns,
-            self.where,
+            self.when,
             self.record,
             self.messages,
             self.extra,
@@ -265,7 +266,7 @@ class _Checker:
             verified=data.get("verified", False),
             explode=data.get("explode"),
             columns=columns,
-            where=data.get("where"),
+            when=data.get("when"),
             record=record,
             messages=data.get("messages"),
             extra=data.get("extra", {}),
@@ -307,7 +308,7 @@ class _Checker:
     def expressions(self, data: dict[str, Any], columns: dict[str, str]) -> None:
         if isinstance(data.get("explode"), str):
             self.reads(data["explode"], ("explode",), sandbox.expression_reads)
-        for key in ("where", "messages", "choices", "answer", "references"):
+        for key in ("when", "messages", "choices", "answer", "references"):
             if isinstance(data.get(key), str):
                 self.expression(data[key], (key,), columns)
         for key, source in data.get("extra", {}).items():
@@ -429,7 +430,10 @@ class _Checker:
             self.find("wrong-type", at, "a mapping should stand here", f"its keys are: {', '.join(keys)}")
             return {}
         for key in value:
-            if key not in keys:
+            if at == () and key in _RENAMED:
+                why = f"the key `{key}` of a template set is called `{_RENAMED[key]}` now"
+                self.find("unknown-key", (*at, key), why, f"write `{_RENAMED[key]}:`")
+            elif key not in keys:
                 self.find(
                     "unknown-key",
                     (*at, key),

@@ -340,8 +340,8 @@ def test_data_is_for_one_set_and_says_shares_and_reasons(tmp_path):
         findings(["set.yaml"], tmp_path, data="none.jsonl")
 
 
-def test_where_may_leave_out_less_than_half(tmp_path):
-    text = HEAD.replace("record:", 'where: note != "no"\nrecord:')
+def test_when_may_leave_out_less_than_half(tmp_path):
+    text = HEAD.replace("record:", 'when: note != "no"\nrecord:')
     assert check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 9 else "n"))) == []
     found = check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 11 else "n")))
     assert [(f["rule"], f["why"]) for f in found] == [("dropped-rows", "`where` leaves 11 of 20 rows out")]

@@ -24,7 +24,7 @@ dataset: made
 about: Made up for a test.
 license: cc0-1.0
 columns: {text: COLUMN, label: LABEL}
-WHERE
+WHEN
 record: {prompt: "{{ text }}", response: "{{ answer }}"}
 choices: [CHOICES]
 answer: label
@@ -67,7 +67,7 @@ def template_sets(draw: st.DrawFn) -> str:
     python = ["text | untokenized", "text | lower", '"text.split()"', '"text | default(none)"']
     columns = [*python, "text", '"text | squeeze"', '"text | default(more)"', "'text | default(\"\", true) | trim'"]
     head = HEAD.replace("COLUMN", draw(st.sampled_from(columns))).replace("LABEL", f"'{draw(st.sampled_from(labels))}'")
-    head = head.replace("WHERE", draw(st.sampled_from(["", 'where: text != "a"', "where: label is not none and text"])))
+    head = head.replace("WHEN", draw(st.sampled_from(["", 'when: text != "a"', "when: label is not none and text"])))
     head = head.replace("CHOICES", draw(st.sampled_from(['"no", "yes"', '"no", "yes", "it is / not"'])))
     templates = []
     for i in range(draw(st.integers(1, 3))):
@@ -123,7 +123,7 @@ def test_what_is_rendered_by_column_is_what_the_engine_renders(tmp_path, source,
 
 def test_rows_as_the_set_expects_them_are_all_taken(tmp_path):
     path = tmp_path / "made.yaml"
-    head = HEAD.replace("COLUMN", "'text | squeeze'").replace("LABEL", "label").replace("WHERE", "where: text")
+    head = HEAD.replace("COLUMN", "'text | squeeze'").replace("LABEL", "label").replace("WHEN", "when: text")
     template = (
         '  - {name: a, kind: forward, style: plain, input: "{{ text }}\\n{{ options }}", target: "{{ answer }}"}\n'
     )
@@ -165,7 +165,7 @@ def test_what_needs_python_is_left_to_the_engine(tmp_path, what):
     lines = (
         HEAD.replace("COLUMN", "text")
         .replace("LABEL", "label")
-        .replace("WHERE\n", "")
+        .replace("WHEN\n", "")
         .replace("choices: [CHOICES]\n", "")
     )
     template = '  - {name: a, kind: forward, style: plain, input: "{{ text }}", target: "{{ answer }}"}\n'

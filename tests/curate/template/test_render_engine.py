@@ -26,7 +26,7 @@ CHOICE = """
 dataset: mood
 about: Is the line glad or sad?
 columns: {line: line, label: "label | label_index('sad', 'glad')"}
-where: label is not none
+when: label is not none
 record: {prompt: "{{ line }}", response: "{{ answer }}"}
 choices: ["sad", "glad"]
 answer: label
@@ -94,9 +94,9 @@ def test_an_empty_response_skips_the_row(tmp_path, response):
         one(tmp_path, "{{ country }}").record({"country": "Chad", "city": response})
 
 
-def test_where_leaves_out_rows_with_the_condition_as_reason(tmp_path):
+def test_when_leaves_out_rows_with_the_condition_as_reason(tmp_path):
     engine = Engine(make(tmp_path, CHOICE))
-    with pytest.raises(RowSkipped, match="where: label is not none is false"):
+    with pytest.raises(RowSkipped, match="when: label is not none is false"):
         engine.record({"line": "hm", "label": -1})
 
 
