@@ -18,6 +18,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 import jinja2
 
@@ -40,7 +41,7 @@ def render_page(title: str, *, lead: str, sections: Sequence[Section]) -> str:
     """The page as one HTML text. `title` and `lead` are plain text; an empty line in `lead` starts a new paragraph."""
     anchors = _anchors([section.title for section in sections])
     parts = [{"title": s.title, "html": s.html, "anchor": a} for s, a in zip(sections, anchors, strict=True)]
-    return _layout().render(title=title, lead=_paragraphs(lead), sections=parts)
+    return _environment().get_template("report.html.jinja").render(title=title, lead=_paragraphs(lead), sections=parts)
 
 
 def paragraph(text: str) -> str:
@@ -81,15 +82,20 @@ def figure(image: bytes, caption: str) -> str:
 
 
 @functools.cache
-def _layout() -> jinja2.Template:
-    # Our own file and our own HTML: titles and leads are escaped, a section's html is passed as it is.
-    environment = jinja2.Environment(
+def macros(layout: str) -> Any:
+    """The macros of a layout in templates/page, for sections that are more than a table or a picture."""
+    return _environment().get_template(layout).module
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    # Our own files and our own HTML: texts are escaped, a section's html is passed as it is.
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(library("templates") / "page"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    return environment.get_template("report.html.jinja")
 
 
 def _anchors(titles: Sequence[str]) -> list[str]:

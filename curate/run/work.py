@@ -3,7 +3,7 @@
     work = Work("work/demo")
     work.stage("select").read()                  # the rows that the last stage called `select` kept
     work.stage(None, kind="select").facts        # of the last stage of that kind
-    [done.title for done in work.stages if done.old]     # left by a run of an earlier recipe
+    [done.title for done in work.old]            # left by a run of an earlier recipe
 
 A stage's nature stands in its manifest, never in its title. A folder can be read while a run goes on in it, and after one
 that was stopped.
@@ -67,6 +67,10 @@ class Done:
     def removed(self) -> list[Path]:
         return table.shards(self.folder / "removed")
 
+    @property
+    def has_vectors(self) -> bool:
+        return (self.folder / VECTORS).is_file()
+
     @cached_property
     def run(self) -> dict[str, Any]:
         """What the run took: seconds, peak_mb, workers, host. Empty where the file was deleted."""
@@ -102,6 +106,10 @@ class Done:
 
     def vectors_of(self, ids: pl.Series) -> np.ndarray:
         """The vectors of rows, in their order: the memory map itself where these are all of its rows, as they stand."""
+        if len(self.vectors) != self.ids.len():
+            raise WorkError(
+                f"{self.folder} has {len(self.vectors):,} vectors for {self.ids.len():,} rows; run the recipe again"
+            )
         if self.ids.len() == ids.len() and bool((self.ids == ids).all()):
             return self.vectors
         known = self.ids.to_frame().with_row_index("at")
@@ -170,10 +178,13 @@ class Work:
             raise RequestError(f"{self.folder} has no {what}; it has {rest}")
         raise RequestError(f"{self.folder} has no {what} '{asked}'; it has {titles}")
 
-    def before(self, done: Done, kind: str) -> Done | None:
-        """The nearest stage of a kind before a stage."""
-        earlier = self.stages[: self.stages.index(done)]
-        return next((other for other in reversed(earlier) if other.kind == kind), None)
+    def before(self, done: Done) -> tuple[Done, ...]:
+        """The stages before a stage, the nearest first."""
+        return self.stages[: self.stages.index(done)][::-1]
+
+    def embedded(self, done: Done) -> Done | None:
+        """The nearest stage before a stage that holds vectors."""
+        return next((other for other in self.before(done) if other.has_vectors), None)
 
     def history(self, side: str) -> Iterator[tuple[Done, Path]]:
         """The shards of a side, stage by stage."""
@@ -182,9 +193,13 @@ class Work:
                 yield done, part
 
     @property
-    def old(self) -> list[str]:
-        """Titles of stages that were left by a run of an earlier recipe."""
-        return [done.title for done in self.stages if done.old]
+    def old(self) -> tuple[Done, ...]:
+        return tuple(done for done in self.stages if done.old)
+
+
+def is_work(folder: Path) -> bool:
+    """Whether a folder is one that a run writes into, of whatever version."""
+    return (folder / PLAN).is_file()
 
 
 def run_facts(folder: Path, is_table: bool) -> Path:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from works import write_manifest, write_plan
 
 from curate.contract.errors import RequestError, WorkError
-from curate.contract.files import write_json
+from curate.contract.files import read_json, write_json
+from curate.diversity import against_random
 from curate.report import selection_map, selection_report
 from curate.report.selection_report import data, write
-from curate.rows import table
+from curate.rows import cluster_names, table
 
 HOSTILE = "<script>alert('x')</script>\u202e</td> & \"$y$\""
 MEASURES: list[dict[str, Any]] = [
@@ -46,11 +46,8 @@ def others(monkeypatch):
     def names(texts, label, words=3):
         return {int(number): f"words of {number}" for number in np.unique(label)}
 
-    for name, function in (("diversity_report", report), ("cluster_names", names)):
-        module = ModuleType(f"curate.{name}")
-        setattr(module, function.__name__, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        monkeypatch.setattr(f"curate.{name}", module, raising=False)
+    monkeypatch.setattr(against_random, "report", report)
+    monkeypatch.setattr(cluster_names, "names", names)
     return calls
 
 
@@ -84,22 +81,25 @@ def work_of(
     """A work folder as a run leaves it: load, embed where there are vectors, cluster where there are labels, select."""
     titles = ["00-load"]
 
-    def stage(title: str, kind: str, method: str, **more: Any) -> None:
-        manifest = {"stage": title, "kind": kind, "method": method, "options": {}, "seed": 0, "facts": {}, **more}
-        write_json(folder / title / "manifest.json", manifest)
-
-    stage("00-load", "load", "load")
+    write_manifest(folder, "00-load", "load", "load")
     table.write(folder / "00-load/kept", rows)
     if vectors is not None:
-        stage("01-embed", "embed", "hashing", facts={"text": "prompt"})
+        write_manifest(folder, "01-embed", "embed", "hashing", facts={"text": "prompt"})
         table.write(folder / "01-embed/kept", rows, rows_per_shard=40)
         np.save(folder / "01-embed/vectors.npy", vectors)
         titles.append("01-embed")
     if clusters is not None:
-        stage("02-topic", "cluster", "kmeans")
+        write_manifest(folder, "02-topic", "cluster", "kmeans")
         rows = rows.with_columns(pl.Series("topic", clusters, dtype=pl.Int32))
         titles.append("02-topic")
-    stage(title, "select", "facility_location", options={"budget": len(picks)}, facts={"budget": 1, **(facts or {})})
+    write_manifest(
+        folder,
+        title,
+        "select",
+        "facility_location",
+        options={"budget": len(picks)},
+        facts={"budget": 1, **(facts or {})},
+    )
     gain = [10.0 / (i + 1) for i in range(len(picks))] if gain is None else gain
     kept = rows[picks].with_columns(
         rank=pl.Series(range(len(picks)), dtype=pl.Int32), gain=pl.Series(gain, dtype=pl.Float32)
@@ -110,8 +110,14 @@ def work_of(
     rest = rest.with_columns(stage=pl.lit(title), reason=pl.lit("not selected"))
     table.write(folder / title / "kept", kept)
     table.write(folder / title / "removed", rest, rows_per_shard=50)
-    write_json(folder / "stages.json", {"recipe": "nine", "stages": [*titles, title, "release"]})
+    write_plan(folder, "nine", [*titles, title, "release"])
     return folder
+
+
+def html(work: Path) -> str:
+    """The page that is written."""
+    path, _ = write(work)
+    return path.read_text("utf-8")
 
 
 def whole_work(folder: Path, rows: pl.DataFrame | None = None, **more: Any) -> tuple[Path, pl.DataFrame, list[int]]:
@@ -162,17 +168,17 @@ class Cells(HTMLParser):
 
 def test_the_page_and_the_data_hold_the_counts_of_the_tables(tmp_path):
     work, rows, picks = whole_work(tmp_path)
-    found = data(work)
-    page = write(work).read_text("utf-8")
+    told = data(work)
+    page = html(work)
     cells = Cells(page).rows
-    assert (found["pool"], found["kept"], found["outside"]) == (90, 12, 0)
+    assert (told["pool"], told["kept"], told["outside"]) == (90, 12, 0)
     assert "facility_location kept 12 of 90 rows (13.3 %)." in page
     for by in ("source", "task"):
         pool, kept = Counter(rows[by].to_list()), Counter(rows[picks][by].to_list())
-        assert [(g["name"], g["pool"], g["kept"]) for g in found["groups"][by]] == [
+        assert [(g["name"], g["pool"], g["kept"]) for g in told["groups"][by]] == [
             (name, n, kept[name]) for name, n in sorted(pool.items(), key=lambda item: (-item[1], item[0]))
         ]
-        for group in found["groups"][by]:
+        for group in told["groups"][by]:
             name = group["name"]
             assert group["ratio"] == pytest.approx((kept[name] / 12) / (pool[name] / 90))
             shares = [f"{100 * kept[name] / 12:.1f} %", f"{100 * pool[name] / 90:.1f} %"]
@@ -184,17 +190,17 @@ def test_clusters_are_counted_under_their_names(tmp_path):
     work, _, picks = whole_work(tmp_path)
     whole = pl.concat([table.read(work / "03-select" / side) for side in ("kept", "removed")], how="diagonal")
     pool, kept = Counter(whole["topic"].to_list()), Counter(table.read(work / "03-select/kept")["topic"].to_list())
-    found = {g["value"]: g for g in data(work)["groups"]["topic"]}
-    assert {value: (g["pool"], g["kept"]) for value, g in found.items()} == {n: (pool[n], kept[n]) for n in pool}
-    assert found[2]["name"] == "words of 2"
-    assert f"{len(kept)} of {len(pool)} have a kept row" in write(work).read_text("utf-8")
+    topics = {g["value"]: g for g in data(work)["groups"]["topic"]}
+    assert {value: (g["pool"], g["kept"]) for value, g in topics.items()} == {n: (pool[n], kept[n]) for n in pool}
+    assert topics[2]["name"] == "words of 2"
+    assert f"{len(kept)} of {len(pool)} have a kept row" in html(work)
     assert len(picks) == sum(kept.values())
 
 
 def test_groups_beyond_the_largest_are_one_line(tmp_path):
     rows = rows_of().with_columns(source=pl.Series([f"s{i // 2:02d}" for i in range(90)]))
     work, *_ = whole_work(tmp_path, rows)
-    cells = Cells(write(work).read_text("utf-8")).rows
+    cells = Cells(html(work)).rows
     shown = [cell for cell in cells if re.fullmatch(r"s\d\d", cell[0])]
     (others,) = [cell for cell in cells if cell[0] == "34 others"]
     assert len(shown) == 11
@@ -205,60 +211,60 @@ def test_groups_beyond_the_largest_are_one_line(tmp_path):
 
 def test_the_lengths_are_those_of_the_texts(tmp_path):
     work, rows, picks = whole_work(tmp_path)
-    found = data(work)["lengths"]["prompt"]
+    bins = data(work)["lengths"]["prompt"]
     lengths = np.array([len(text) for text in rows["prompt"]])
-    low, high = found["edges"][:-1], found["edges"][1:]
+    low, high = bins["edges"][:-1], bins["edges"][1:]
     for bin, (start, end) in enumerate(zip(low, high, strict=True)):
-        assert found["pool"][bin] == sum(start <= n < end for n in lengths)
-        assert found["kept"][bin] == sum(start <= n < end for n in lengths[picks])
-    assert sum(found["pool"]) == 90 and sum(found["kept"]) == 12
+        assert bins["pool"][bin] == sum(start <= n < end for n in lengths)
+        assert bins["kept"][bin] == sum(start <= n < end for n in lengths[picks])
+    assert sum(bins["pool"]) == 90 and sum(bins["kept"]) == 12
     assert low[0] == lengths.min() and high[-1] == lengths.max() + 1
-    assert found["pool_median"] == np.median(lengths) and found["kept_median"] == np.median(lengths[picks])
+    assert bins["pool_median"] == np.median(lengths) and bins["kept_median"] == np.median(lengths[picks])
 
 
 def test_an_empty_response_is_counted_too(tmp_path):
     rows = rows_of().with_columns(response=pl.Series([None, ""] + ["four"] * 88, dtype=pl.String))
     work, *_ = whole_work(tmp_path, rows)
-    found = data(work)["lengths"]["response"]
-    assert found["edges"][:2] == [0, 4] and found["pool"][0] == 2 and sum(found["pool"]) == 90
+    bins = data(work)["lengths"]["response"]
+    assert bins["edges"][:2] == [0, 4] and bins["pool"][0] == 2 and sum(bins["pool"]) == 90
 
 
 def test_rows_outside_where_are_not_of_the_pool(tmp_path):
     outside = rows_of(3).with_columns(id=pl.Series(["o1", "o2", "o3"]), source=pl.lit("elsewhere"))
     work = work_of(tmp_path, rows_of(), [4, 7], outside=outside)
-    found = data(work)
-    assert (found["pool"], found["kept"], found["outside"]) == (90, 2, 3)
-    assert "elsewhere" not in {group["name"] for group in found["groups"]["source"]}
-    assert "3 rows outside its `where` passed by" in write(work).read_text("utf-8")
+    told = data(work)
+    assert (told["pool"], told["kept"], told["outside"]) == (90, 2, 3)
+    assert "elsewhere" not in {group["name"] for group in told["groups"]["source"]}
+    assert "3 rows outside its `where` passed by" in html(work)
 
 
 def test_gains_and_first_picks_come_in_the_order_of_picking(tmp_path):
     work, rows, picks = whole_work(tmp_path)
-    found = data(work)
-    assert found["gains"] == [[i, pytest.approx(10 / (i + 1))] for i in range(12)]
-    assert [text["id"] for text in found["first"]] == rows[picks[:10]]["id"].to_list()
-    left_out = {text["id"] for text in found["not_kept"]}
+    told = data(work)
+    assert told["gains"] == [[i, pytest.approx(10 / (i + 1))] for i in range(12)]
+    assert [text["id"] for text in told["first"]] == rows[picks[:10]]["id"].to_list()
+    left_out = {text["id"] for text in told["not_kept"]}
     assert len(left_out) == 10 and not left_out & set(rows[picks]["id"])
-    assert [text["id"] for text in data(work, seed=1)["not_kept"]] != [text["id"] for text in found["not_kept"]]
+    assert [text["id"] for text in data(work, seed=1)["not_kept"]] != [text["id"] for text in told["not_kept"]]
 
 
 def test_a_long_curve_of_gains_keeps_its_ends(tmp_path):
-    found = data(work_of(tmp_path, rows_of(1500), list(range(1200))))["gains"]
-    assert len(found) <= 400
-    assert found[0][0] == 0 and found[-1][0] == 1199
-    assert all(gain == pytest.approx(10 / (rank + 1)) for rank, gain in found)
+    gains = data(work_of(tmp_path, rows_of(1500), list(range(1200))))["gains"]
+    assert len(gains) <= 400
+    assert gains[0][0] == 0 and gains[-1][0] == 1199
+    assert all(gain == pytest.approx(10 / (rank + 1)) for rank, gain in gains)
 
 
 def test_a_method_that_tells_no_gain_has_no_curve(tmp_path):
     work = work_of(tmp_path, rows_of(), [1, 2, 3], gain=[None, None, None])
     assert data(work)["gains"] == []
-    assert "What each pick added" not in write(work).read_text("utf-8")
+    assert "What each pick added" not in html(work)
 
 
 def test_a_first_gain_that_is_missing_is_left_out_of_the_curve(tmp_path):
     work = work_of(tmp_path, rows_of(), [1, 2, 3], gain=[None, 1.5, 1.0])
     assert data(work)["gains"] == [[0, None], [1, 1.5], [2, 1.0]]
-    assert "1.5 at pick 2, 1 at pick 3" in write(work).read_text("utf-8")
+    assert "1.5 at pick 2, 1 at pick 3" in html(work)
 
 
 # against random subsets
@@ -289,7 +295,7 @@ def test_the_vectors_follow_their_rows_where_some_left_after_the_embedding(tmp_p
 
 def test_the_page_says_how_many_measures_are_beyond_random_and_which_way(tmp_path):
     work, *_ = whole_work(tmp_path)
-    page = write(work).read_text("utf-8")
+    page = html(work)
     assert "more diverse by 2 of 4 measures, less by 1, and within their range by 1." in page
     cells = Cells(page).rows
     assert ["vendiRows that it looks like.", "", "+24.0", "12.5", "0.1"] in cells
@@ -301,9 +307,9 @@ def test_the_page_says_how_many_measures_are_beyond_random_and_which_way(tmp_pat
 def test_a_certificate_is_rounded_down_and_facts_are_shown(tmp_path):
     facts = {"certificate": {"value": 94.97, "upper_bound": 100.0, "ratio": 0.9497}, "radius": 0.75, "covered": 1234}
     work, *_ = whole_work(tmp_path, facts=facts)
-    found = data(work)
-    assert found["certificate"]["ratio"] == 0.9497 and found["facts"] == {"radius": 0.75, "covered": 1234}
-    page = write(work).read_text("utf-8")
+    told = data(work)
+    assert told["certificate"]["ratio"] == 0.9497 and told["facts"] == {"radius": 0.75, "covered": 1234}
+    page = html(work)
     assert "at least 94.9 % of the best possible. The method tells: covered 1,234, radius 0.75." in page
     assert ["radius", "0.75"] in Cells(page).rows and ["covered", "1,234"] in Cells(page).rows
 
@@ -316,8 +322,8 @@ def test_hostile_text_is_shown_as_text(tmp_path):
         source=pl.Series([HOSTILE, "wiki"] * 45), prompt=pl.lit(HOSTILE), response=pl.lit(HOSTILE)
     )
     work, *_ = whole_work(tmp_path, rows, facts={"note": HOSTILE})
-    write_json(work / "stages.json", {**json.loads((work / "stages.json").read_text()), "recipe": HOSTILE})
-    page = write(work).read_text("utf-8")
+    write_json(work / "stages.json", {**read_json(work / "stages.json"), "recipe": HOSTILE})
+    page = html(work)
     cells = Cells(page)
     assert "script" not in cells.tags and "<script" not in page and "\u202e" not in page
     assert any("<script>alert('x')</script>" in item for item in cells.items)
@@ -326,7 +332,7 @@ def test_hostile_text_is_shown_as_text(tmp_path):
 
 def test_the_page_asks_for_nothing_from_elsewhere(tmp_path):
     work, *_ = whole_work(tmp_path)
-    page = write(work).read_text("utf-8")
+    page = html(work)
     assert page.count("<!doctype html>") == 1 and Cells(page).open == []
     assert not re.findall(r'(?:src|href)\s*=\s*["\'](?!data:|#)|url\((?!#)|@import', page)
 
@@ -335,24 +341,24 @@ def test_the_same_work_gives_the_same_bytes_wherever_it_lies(tmp_path, monkeypat
     monkeypatch.setattr(selection_map, "_TINY", 50)
     first, *_ = whole_work(tmp_path / "a")
     second, *_ = whole_work(tmp_path / "elsewhere")
-    one = write(first)
-    assert one == first / "selection.html"
-    page = one.read_bytes()
-    assert b"t-SNE of the rows" in page
-    assert write(first).read_bytes() == page
-    assert write(second).read_bytes() == page
+    path, numbers = write(first)
+    assert path == first / "selection.html" and numbers == data(first)
+    page = html(first)
+    assert "t-SNE of the rows" in page
+    assert html(first) == page
+    assert html(second) == page
 
 
 def test_without_vectors_there_is_no_map(tmp_path, others):
     work = work_of(tmp_path, rows_of(), [5, 6])
-    page = write(work).read_text("utf-8")
+    page = html(work)
     assert "Among its pool" not in page and "How diverse it is" in page
     assert others[0]["vectors"] is None
 
 
 def test_without_clusters_the_map_makes_some_for_itself(tmp_path):
     work = work_of(tmp_path, rows_of(), [5, 6], vectors=np.random.default_rng(0).normal(size=(90, 6)))
-    page = write(work).read_text("utf-8")
+    page = html(work)
     assert "3 groups that k-means made for the map" in page
     assert {"words of 0", "words of 1", "words of 2"} <= set(re.findall(r"words of \d", page))
 
@@ -360,21 +366,21 @@ def test_without_clusters_the_map_makes_some_for_itself(tmp_path):
 @pytest.mark.parametrize("n", [1, 3, 40])
 def test_a_tiny_pool_has_a_page(tmp_path, n):
     work = work_of(tmp_path, rows_of(n), [0], vectors=np.ones((n, 4), np.float32), clusters=np.zeros(n))
-    page = write(work).read_text("utf-8")
+    page = html(work)
     assert "PCA of the rows" in page and f"kept 1 of {n} rows" in page
 
 
 def test_nothing_kept_of_nothing_is_a_page_too(tmp_path):
     rows = rows_of(2).head(0)
-    assert "kept 0 of 0 rows" in write(work_of(tmp_path / "none", rows, [], vectors=np.ones((0, 4)))).read_text("utf-8")
-    assert "kept 0 of 90 rows (0 %)" in write(work_of(tmp_path / "budget0", rows_of(), [])).read_text("utf-8")
+    assert "kept 0 of 0 rows" in html(work_of(tmp_path / "none", rows, [], vectors=np.ones((0, 4))))
+    assert "kept 0 of 90 rows (0 %)" in html(work_of(tmp_path / "budget0", rows_of(), []))
 
 
 def test_what_data_gives_is_json(tmp_path, monkeypatch):
     monkeypatch.setitem(MEASURES[0], "z", float("nan"))
     work, *_ = whole_work(tmp_path, facts={"certificate": {"value": 1, "upper_bound": 2, "ratio": 0.5}})
-    found = data(work)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    told = data(work)
+    assert json.loads(json.dumps(told, allow_nan=False)) == told
 
 
 # what cannot be reported on
@@ -383,7 +389,7 @@ def test_what_data_gives_is_json(tmp_path, monkeypatch):
 def two_selects(folder: Path) -> Path:
     work_of(folder, rows_of(), [1, 2, 3], title="02-first")
     work_of(folder, rows_of(), [3, 4], title="03-select")
-    write_json(folder / "stages.json", {"recipe": "two", "stages": ["00-load", "02-first", "03-select"]})
+    write_plan(folder, "two", ["00-load", "02-first", "03-select"])
     return folder
 
 
@@ -407,7 +413,7 @@ def test_a_stage_that_is_no_select_stage_is_one_sentence(tmp_path):
 
 def test_a_work_without_a_select_stage_is_one_sentence(tmp_path):
     work = work_of(tmp_path, rows_of(), [1])
-    write_json(work / "stages.json", {"recipe": "none", "stages": ["00-load"]})
+    write_plan(work, "none", ["00-load"])
     with pytest.raises(RequestError, match="no select stage to report on; it has 00-load; add"):
         write(work)
     assert not (work / "selection.html").exists()
@@ -436,6 +442,13 @@ def test_a_damaged_work_is_one_sentence(tmp_path):
     shard.unlink()
     with pytest.raises(WorkError, match=r"kept holds no part-\*.parquet"):
         write(work)
+
+
+def test_a_selection_of_an_earlier_recipe_says_so(tmp_path):
+    work, *_ = whole_work(tmp_path)
+    assert data(work)["old"] is False and "earlier recipe" not in html(work)
+    write_plan(work, "nine", ["00-load", "01-embed", "02-topic", "03-select"], select="another key")
+    assert data(work)["old"] is True and "It is of an earlier recipe" in html(work)
 
 
 def test_the_module_is_light():
