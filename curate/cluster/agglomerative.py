@@ -28,8 +28,8 @@ _BLOCK = 1_024  # rows whose distances are computed in one matrix product
 
 
 def cluster(vectors: np.ndarray, *, k: int = 64, linkage: Literal["ward", "average"] = "ward") -> Clusters:
-    """k groups. linkage: "ward" joins the two groups that add least to the sum of squared distances to the groups'
-    means, "average" those with the smallest mean cosine distance between their rows.
+    """k: how many groups. linkage: "ward" joins the two groups that add least to the sum of squared distances to the
+    groups' means, "average" those with the smallest mean cosine distance between their rows.
 
     Distance: Euclidean, from the unit vector to the mean of its group's rows scaled to length one. Nothing is drawn;
     labels do not depend on the order of the rows, and are numbered by falling size. A row of zeros has no direction:

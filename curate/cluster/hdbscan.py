@@ -38,18 +38,18 @@ def cluster(
     selection: Literal["eom", "leaf"] = "eom",
     noise: Literal["keep", "nearest"] = "keep",
 ) -> Clusters:
-    """Groups of ``min_cluster_size`` rows or more, in the first ``dimensions`` principal components of the unit vectors
-    (None: in all dimensions, which is slow and finds little).
+    """Dense groups of rows, in the first principal components of the unit vectors.
 
-    min_samples: rows in whose reach a row must be to count as dense, itself among them; None: as min_cluster_size. A
-    larger one gives more noise. selection: "eom" takes the groups that last longest as the density rises, "leaf" the
-    smallest ones.
+    min_cluster_size: the fewest rows of a group. dimensions: how many principal components; null takes all dimensions,
+    which is slow and finds little. min_samples: rows in whose reach a row must be to count as dense, itself among them;
+    None: as min_cluster_size. A larger one gives more noise. selection: "eom" takes the groups that last longest as the
+    density rises, "leaf" the smallest ones. noise: what becomes of rows in no group. With "keep" they stay label -1,
+    and their distance is to the nearest centre; with "nearest" they join the group with the nearest centre, which they
+    do not move.
 
-    Noise: rows in no group. "keep": they stay label -1, and their distance is to the nearest centre. "nearest": they
-    join the group with the nearest centre, which they do not move. A row of zeros has no direction and is noise in both
-    cases, at distance 1. Distance: Euclidean in all dimensions, from the unit vector to the mean of its group's rows
-    scaled to length one. Nothing is drawn; labels do not depend on the order of the rows, and are numbered by falling
-    size.
+    A row of zeros has no direction and is noise in both cases, at distance 1. Distance: Euclidean in all dimensions,
+    from the unit vector to the mean of its group's rows scaled to length one. Nothing is drawn; labels do not depend on
+    the order of the rows, and are numbered by falling size.
     """
     if min_cluster_size < 2:
         raise MethodError(f"cluster hdbscan: min_cluster_size {min_cluster_size} should be 2 or more")

@@ -28,8 +28,9 @@ _MOST_LEAVES = 4_096
 def cluster(
     vectors: np.ndarray, *, seed: int = 0, k: int = 64, levels: list[int] | None = None, leaves: int = 512
 ) -> Clusters:
-    """k groups, and for each number in ``levels`` a further cut of the same tree (a column ``cluster_8`` for 8), so
-    that each group of a coarse cut is a union of groups of a finer one. A cut cannot be finer than the ``leaves``.
+    """k: how many groups. levels: numbers of groups of further cuts of the same tree (a column ``cluster_8`` for 8); each
+    group of a coarse cut is a union of groups of a finer one. leaves: the groups that k-means makes and the tree begins
+    with; no cut can be finer.
 
     Ward joins the two groups that add least to the sum of squared distances of the rows to the means of their groups;
     it is exact above the leaves, since each counts with its rows. Distance: Euclidean, from the unit vector to the mean

@@ -30,7 +30,9 @@ _GAIN = 1e-4  # a round that lowers the mean squared distance by less than this 
 
 
 def cluster(vectors: np.ndarray, *, seed: int = 0, k: int = 64) -> Clusters:
-    """k groups. Distance: Euclidean, from the unit vector to the unit centre of its group: sqrt(2 - 2 cos).
+    """k: how many groups.
+
+    Distance: Euclidean, from the unit vector to the unit centre of its group: sqrt(2 - 2 cos).
 
     Labels do not depend on the order of the rows (which rows are trained on, and in which order, is drawn by a hash of
     (seed, the vector itself)), nor on the number of threads. They are numbered by falling size; there are fewer than k

@@ -30,8 +30,9 @@ _BATCH_PER_CLUSTER = 4
 
 
 def cluster(vectors: np.ndarray, *, seed: int = 0, k: int = 1024, passes: int = 3) -> Clusters:
-    """k groups, trained on every row ``passes`` times. Distance: Euclidean, from the unit vector to the unit centre of
-    its group: sqrt(2 - 2 cos).
+    """k: how many groups. passes: how many times they are trained on every row.
+
+    Distance: Euclidean, from the unit vector to the unit centre of its group: sqrt(2 - 2 cos).
 
     Batches are cut from an order drawn by a hash of (seed, the vector itself), so labels depend neither on the order of
     the rows nor on the number of threads. They are numbered by falling size; a centre that no row is nearest to is left

@@ -28,8 +28,11 @@ def reject(
 ) -> pl.Series:
     """String (n,): "words 2 < 3", or null for the rows that stay.
 
-    min_words: the fewest words of a text that stays. max_words: the most. min_characters: the fewest characters.
-    max_characters: the most. Bounds are inclusive; null is no bound. A word is a run without white space (a character, in Han, Hiragana and Katakana); a character is a Unicode code point.
+    min_words: the fewest words of a text that stays. max_words: the most words. min_characters: the fewest characters.
+    max_characters: the most characters.
+
+    Bounds are inclusive; null is no bound. A word is a run without white space (a character, in Han, Hiragana and
+    Katakana); a character is a Unicode code point.
     """
     for unit, least, most in (("words", min_words, max_words), ("characters", min_characters, max_characters)):
         if least is not None and most is not None and least > most:

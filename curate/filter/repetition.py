@@ -48,14 +48,15 @@ def reject(
     min_words: int = 100,
     min_lines: int = 5,
 ) -> pl.Series:
-    """String (n,): "share of characters in repeated 5-grams 0.45 > 0.15", or null for the rows that stay. 1 turns a rule off.
+    """String (n,): "share of characters in repeated 5-grams 0.45 > 0.15", or null for the rows that stay. 1 turns a
+    rule off.
 
-    duplicate_lines: the largest share of lines that stood before. duplicate_line_characters: of characters in such lines.
-    top_2gram, top_3gram and top_4gram: the largest share of characters in the most frequent n-gram of words, if it comes
-    three times or more. repeated_5grams, repeated_6grams, repeated_7grams, repeated_8grams, repeated_9grams and
-    repeated_10grams: the largest share of characters in n-grams that stood before, overlaps counted once. min_words: texts
-    with fewer words are not held to the rules on n-grams. min_lines: texts with fewer lines are not held to the rules on
-    lines.
+    duplicate_lines: the largest share of lines that stood before. duplicate_line_characters: the largest share of
+    characters in such lines. top_2gram, top_3gram and top_4gram: the largest share of characters in the most frequent
+    n-gram of words, if it comes three times or more. repeated_5grams, repeated_6grams, repeated_7grams,
+    repeated_8grams, repeated_9grams and repeated_10grams: the largest share of characters in n-grams that stood before,
+    overlaps counted once. min_words: texts with fewer words are not held to the rules on n-grams. min_lines: texts with
+    fewer lines are not held to the rules on lines.
 
     Words are runs of letters and digits, whatever their case; characters are those of words, or of lines.
     """

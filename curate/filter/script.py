@@ -21,8 +21,9 @@ def reject(text: pl.Series, *, scripts: list[str] = ["Latin"], min_share: float 
     """String (n,): "share of letters in Latin 0.12 < 0.80", or null for the rows that stay.
 
     scripts: Unicode script names (Latin, Cyrillic, Greek, Arabic, Hebrew, Devanagari, Han, Hiragana, Katakana, Hangul, Thai …).
-    min_share: the least share of all letters (Unicode category L, less those that belong to every script) that is in
-    them. A text without any letter stays.
+    min_share: the least share of all letters (Unicode category L, less those that belong to every script) that is in them.
+
+    A text without any letter stays.
     """
     expected = "[\\p{L}&&[" + "".join(f"\\p{{{name}}}" for name in scripts) + "]]"
     _check(scripts, expected)

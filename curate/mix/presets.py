@@ -151,17 +151,17 @@ def load(name: str, folder: Path | None = None) -> Preset:
         tasks = part.get("tasks") or {}
         if isinstance(tasks, str):
             borrowed = load(tasks, folder) if tasks != name else None
-            found = {
+            named = {
                 key: task for submix in (borrowed.submixes if borrowed else ()) for key, task in submix.tasks.items()
             }
         else:
-            found = {}
+            named = {}
             for key, entry in tasks.items():
                 values = take(entry, _TASK, "submixes", title, "tasks", key)
-                found[key] = Task(
+                named[key] = Task(
                     key, values.get("set"), values.get("rows"), values.get("times", 1), tuple(values.get("names", ()))
                 )
-        if not found and not part.get("sets"):
+        if not named and not part.get("sets"):
             problems.append(
                 f"{path}:{document.line('submixes', title)}: the submixture {title} holds nothing; give `tasks` or `sets`"
             )
@@ -173,7 +173,7 @@ def load(name: str, folder: Path | None = None) -> Preset:
                     part.get("cap"),
                     part.get("example_cap"),
                     part.get("per_template", False),
-                    found,
+                    named,
                     tuple(part.get("sets", ())),
                 )
             )
@@ -252,13 +252,13 @@ def bind(
     members: dict[str, tuple[Submix, Task, int]] = {}
     groups: list[str | None] = []
     for source, task, template_set in kinds.iter_rows():
-        found = _member(preset, source, task, template_set, owner)
-        if found is None or found[1].rows == 0 or not found[0].weight:
+        member = _member(preset, source, task, template_set, owner)
+        if member is None or member[1].rows == 0 or not member[0].weight:
             groups.append(None)
             continue
-        title = preset.named(found[0], found[1].name)
+        title = preset.named(member[0], member[1].name)
         groups.append(title)
-        members[title] = (*found, _templates(template_set, folder) if found[0].per_template else 1)
+        members[title] = (*member, _templates(template_set, folder) if member[0].per_template else 1)
     lacking = [
         preset.named(part, task.name)
         for part in preset.submixes

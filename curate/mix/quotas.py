@@ -33,6 +33,7 @@ from curate.contract.errors import ContractError, RequestError
 from curate.contract.methods import nearest
 from curate.mix import presets
 from curate.rows import token_counts
+from curate.rows.shares import largest_remainder
 from curate.rows.table import text_of
 
 WAYS = ("proportional", "equal", "weighted", "explicit")
@@ -45,12 +46,14 @@ _COMMON = ("by", "example_cap", "tokens", "tokenizer", "shortfall")
 def proportional(
     counts: Mapping[str, int], *, rows: int | None = None, cap: int | None = None, temperature: float = 1.0
 ) -> dict[str, int]:
-    """Each source in proportion to its rows, counted up to `cap` (T5, arXiv 1910.10683, section 3.5.2; FLAN, arXiv
-    2109.01652, section 2.4, took 3,000).
+    """Each source in proportion to its rows.
 
     rows: the size of the mixture; if left out, as many as the sources hold up to the cap. A size above what they hold
-    repeats rows. temperature: T in (min(rows, cap)) ** (1/T); 1 is in proportion, and the higher, the more alike. The cap
-    comes first, as in seqio.
+    repeats rows. cap: rows of a source beyond so many do not count in its weight (T5, arXiv 1910.10683, section 3.5.2;
+    FLAN, arXiv 2109.01652, section 2.4, took 3,000). temperature: T in (min(rows, cap)) ** (1/T); 1 is in proportion, and
+    the higher, the more alike.
+
+    The cap comes first, as in seqio.
     """
     capped = {source: _capped(count, cap) for source, count in counts.items()}
     weights = rates(counts, cap=cap, temperature=temperature)
@@ -58,7 +61,7 @@ def proportional(
         rows = sum(capped.values())
         if rows == 0:
             return dict(capped)
-    return _largest_remainder(weights, rows)
+    return _shared_out(weights, rows)
 
 
 def rates(counts: Mapping[str, int], *, cap: int | None = None, temperature: float = 1.0) -> dict[str, Fraction]:
@@ -85,13 +88,13 @@ def equal(counts: Mapping[str, int], *, rows: int | None = None) -> dict[str, in
     filled = {source: Fraction(1) for source, count in counts.items() if count}
     if rows is None:
         rows = len(filled) * min((counts[source] for source in filled), default=0)
-    return dict.fromkeys(counts, 0) | _largest_remainder(filled, rows)
+    return dict.fromkeys(counts, 0) | _shared_out(filled, rows)
 
 
 def weighted(counts: Mapping[str, int], *, weights: dict[str, float], rows: int | None = None) -> dict[str, int]:
-    """In proportion to the weights that you give, by source; a source that you do not name gives none.
+    """In proportion to weights that you give.
 
-    rows: the size of the mixture; if left out, the largest that repeats no row.
+    weights: a number of 0 or more by source; a source that you do not name gives none. rows: the size of the mixture; if left out, the largest that repeats no row.
     """
     _known(weights, counts)
     exact = {source: Fraction(str(weight)) for source, weight in weights.items()}
@@ -105,11 +108,14 @@ def weighted(counts: Mapping[str, int], *, weights: dict[str, float], rows: int 
     if rows is None:
         whole = sum(exact.values())
         rows = math.floor(min(counts[source] * whole / weight for source, weight in exact.items() if weight))
-    return dict.fromkeys(counts, 0) | _largest_remainder(exact, rows)
+    return dict.fromkeys(counts, 0) | _shared_out(exact, rows)
 
 
 def explicit(counts: Mapping[str, int], *, rows: dict[str, int] | None = None) -> dict[str, int]:
-    """As many as you say, by source; a source that you do not name gives none. More than a source has repeats its rows."""
+    """As many as you say.
+
+    rows: a number of rows by source; a source that you do not name gives none, and more than it has repeats its rows.
+    """
     rows = rows or {}
     _known(rows, counts)
     for source, wanted in rows.items():
@@ -165,38 +171,38 @@ def common(
 
 def problems(way: str, options: Mapping[str, Any], folder: Path | None = None) -> list[tuple[str, str]]:
     """(option, what is wrong with it), as far as it shows without any row."""
-    found = []
+    wrong = []
     size, tokens = options.get("rows"), options.get("tokens")
     if size is not None and tokens is not None:
-        found.append(("tokens", "`rows` and `tokens` are both the size of the mixture; give one of the two"))
+        wrong.append(("tokens", "`rows` and `tokens` are both the size of the mixture; give one of the two"))
     if way == "explicit":
         given = size if size is not None else tokens
         if not isinstance(given, dict):
-            found.append(("tokens" if tokens else "rows", "say how many of each, as in `rows: {alpaca: 1000}`"))
+            wrong.append(("tokens" if tokens else "rows", "say how many of each, as in `rows: {alpaca: 1000}`"))
         elif any(isinstance(n, int) and n < 0 for n in given.values()) or not any(given.values()):
-            found.append(("tokens" if tokens else "rows", "give numbers of 0 or more, at least one above 0"))
+            wrong.append(("tokens" if tokens else "rows", "give numbers of 0 or more, at least one above 0"))
     else:
         for word, value in (("rows", size), ("tokens", tokens)):
             if isinstance(value, dict):
-                found.append((word, "give one number; numbers by source are for `explicit`"))
+                wrong.append((word, "give one number; numbers by source are for `explicit`"))
             elif value is not None and value < 1:
-                found.append((word, f"`{word}` is {value}; it must be 1 or more"))
+                wrong.append((word, f"`{word}` is {value}; it must be 1 or more"))
     for word in ("cap", "example_cap"):
         value = options.get(word)
         if value is not None and value < 1:
-            found.append((word, f"`{word}` is {value}; it must be 1 or more"))
+            wrong.append((word, f"`{word}` is {value}; it must be 1 or more"))
     temperature = options.get("temperature", 1.0)
     if temperature is not None and not 0 < temperature < math.inf:
-        found.append(
+        wrong.append(
             ("temperature", f"`temperature` is {temperature}; it must be above 0 (1 is in proportion to the rows)")
         )
     weights = options.get("weights")
     if isinstance(weights, dict) and not (all(0 <= w < math.inf for w in weights.values()) and any(weights.values())):
-        found.append(("weights", "give weights of 0 or more, at least one above 0"))
+        wrong.append(("weights", "give weights of 0 or more, at least one above 0"))
     problem = token_counts.problem(options.get("tokenizer") or token_counts.WORDS, folder)
     if problem:
-        found.append(("tokenizer", problem))
-    return found
+        wrong.append(("tokenizer", problem))
+    return wrong
 
 
 # --- the plan --------------------------------------------------------------------------------------------------------
@@ -293,7 +299,7 @@ def arrange(
         in_rows = counts if size is None else _counts(table, group, None, limit, seed)
         weights = which.weights(in_rows)
         total = given.get("rows")
-        quotas = _largest_remainder(weights, which.total(in_rows) if total is None else total)
+        quotas = _shared_out(weights, which.total(in_rows) if total is None else total)
     elif way == "proportional":
         weights = rates(counts, cap=given.get("cap"), temperature=given.get("temperature", 1.0))
         quotas = proportional(counts, **given)
@@ -379,8 +385,10 @@ def apply(
     unit = "rows" if size is None else "tokens"
     reason = place.select(
         pl.when(pl.col("group").is_null())
-        .then(pl.lit("mix: no part of the mixture"))
-        .otherwise(pl.format(f"mix: not drawn for the {{}} {unit} of {{}}", "quota", "group"))
+        .then(pl.lit("mix: belongs to no part of the mixture"))
+        .when(pl.col("quota") == 0)
+        .then(pl.format("mix: the mixture takes nothing of {}", "group"))
+        .otherwise(pl.format(f"mix: {{}} gives {{}} {unit}, and this row was not drawn", "group", "quota"))
         .alias(columns.REASON)
     )
     mixed = table.hstack(repeat)
@@ -391,14 +399,14 @@ def apply(
 
 def realised(arrangement: Arrangement, table: pl.DataFrame, kept: pl.DataFrame) -> dict[str, dict[str, int]]:
     """What the kept rows come to, by name: rows (each counted once), counted (rows times `repeat`), and tokens."""
-    found = table.select(columns.ID, arrangement.group.alias("group"))
+    rows = table.select(columns.ID, arrangement.group.alias("group"))
     if arrangement.size is not None:
-        found = found.with_columns(pl.Series("size", arrangement.size))
-    found = kept.select(columns.ID, columns.REPEAT).join(found, on=columns.ID, how="left")
+        rows = rows.with_columns(pl.Series("size", arrangement.size))
+    rows = kept.select(columns.ID, columns.REPEAT).join(rows, on=columns.ID, how="left")
     totals = [pl.len().alias("rows"), pl.col(columns.REPEAT).cast(pl.Int64).sum().alias("counted")]
     if arrangement.size is not None:
         totals.append((pl.col("size") * pl.col(columns.REPEAT)).cast(pl.Int64).sum().alias("tokens"))
-    return {row.pop("group"): row for row in found.group_by("group").agg(totals).sort("group").to_dicts()}
+    return {row.pop("group"): row for row in rows.group_by("group").agg(totals).sort("group").to_dicts()}
 
 
 def sentence(line: Mapping[str, Any], unit: str) -> str:
@@ -409,22 +417,17 @@ def sentence(line: Mapping[str, Any], unit: str) -> str:
     return text if line["counted"] == line["rows"] else f"{text}; {line['rows']:,} rows, repeated"
 
 
-def _largest_remainder(weights: Mapping[str, Fraction], rows: int) -> dict[str, int]:
-    """Whole numbers in proportion to the weights that sum to `rows` (Hamilton's method); ties go by name.
-
-    A larger weight never gets less. One more row in all can cost a source one row (the Alabama paradox), never two.
-    """
+def _shared_out(weights: Mapping[str, Fraction], rows: int) -> dict[str, int]:
+    """Whole numbers in proportion to the weights that sum to `rows`, by largest remainders; ties go by name."""
     total = sum(weights.values())
     if rows < 1 or not total:
         raise RequestError(
             f"mix: {rows} rows are asked of sources that hold {total}; ask for 1 or more, of sources with rows"
         )
-    shares = {source: rows * Fraction(weight) / total for source, weight in weights.items()}
-    quotas = {source: math.floor(share) for source, share in shares.items()}
-    by_remainder = sorted(weights, key=lambda source: (quotas[source] - shares[source], source))
-    for source in by_remainder[: rows - sum(quotas.values())]:
-        quotas[source] += 1
-    return quotas
+    by_name = dict(
+        zip(sorted(weights), largest_remainder([weights[name] for name in sorted(weights)], rows), strict=True)
+    )
+    return {name: by_name[name] for name in weights}
 
 
 def _capped(count: int, cap: int | None) -> int:

@@ -36,20 +36,9 @@ from curate.contract import columns
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.contract.methods import nearest
 from curate.contract.progress import say
+from curate.rows import groups
+from curate.rows.groups import Group
 from curate.rows.pool import Pool
-
-OTHERS = "all others"
-
-
-@dataclass(frozen=True)
-class Group:
-    """At most ``limit[code[i]]`` rows like row i; code -1 is free. exact: the limits are quotas, to be reached."""
-
-    column: str
-    names: tuple[str, ...]
-    code: np.ndarray  # int32 (n,)
-    limit: np.ndarray  # int64 (g,)
-    exact: bool = False
 
 
 @dataclass(frozen=True)
@@ -188,7 +177,13 @@ def common(
     must_not_have: list | dict | None = None,
     quality: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    """The options that every selector takes beside its own. Checks what can be checked without a pool."""
+    """The options that every selector takes beside its own. Checks what can be checked without a pool.
+
+    quotas: how many rows each value of a column gives, as {source: {alpaca: 300}}, in rows, in shares below 1, or
+    `proportional` or `equal`. at_most: how many rows of each value of a column there may be, as {cluster: 5}. must_have: rows
+    that are picked first, by id or as {column: value}. must_not_have: rows that are never picked, likewise. quality: a
+    column of numbers and its weight from 0 to 1 beside a greedy selector's own gain, as {score_ifd: 0.3}.
+    """
     for column, share in (quotas or {}).items():
         if isinstance(share, str) and share not in ("proportional", "equal"):
             raise MethodError(
@@ -289,17 +284,17 @@ def build(
             raise DataError(
                 f"select {method}: must_have names {int(must.sum()):,} rows, more than the budget of {budget:,}"
             )
-    groups = [
-        _quota(method, pool, column, share, budget, opened, cost is not None)
+    bounds = [
+        groups.quota(method, pool, column, share, budget, opened, cost is not None)
         for column, share in (quotas or {}).items()
     ]
-    groups += [_cap(method, pool, column, most) for column, most in (at_most or {}).items()]
-    for group in groups:
-        _fits(method, group, opened, must, budget, cost is not None)
+    bounds += [groups.cap(method, pool, column, most) for column, most in (at_most or {}).items()]
+    for group in bounds:
+        groups.check_fits(method, group, opened, must, budget, cost is not None)
     score, weight = None, 0.0
     for column, share in (quality or {}).items():
         score, weight = _scaled(method, pool, column), float(share)
-    return Constraints(budget, opened, np.flatnonzero(must), tuple(groups), cost, tokens, score, weight)
+    return Constraints(budget, opened, np.flatnonzero(must), tuple(bounds), cost, tokens, score, weight)
 
 
 def _enough(method: str, budget: int, rows: int, opened: int) -> None:
@@ -320,8 +315,8 @@ def _named(method: str, pool: Pool, named: list[str] | dict[str, Any] | None, op
         for column, value in named.items():
             values, labels = value if isinstance(value, list) else [value], pool.labels(column, f"select {method}")
             wanted = [str(one).lower() if isinstance(one, bool) else str(one) for one in values if one is not None]
-            found = labels.is_in(wanted).fill_null(False) | (labels.is_null() if None in values else False)
-            mask &= found.to_numpy()
+            so = labels.is_in(wanted).fill_null(False) | (labels.is_null() if None in values else False)
+            mask &= so.to_numpy()
         if option == "must_have" and not mask.any():
             raise DataError(f"select {method}: must_have names {named}, and no row of this pool is so; mend the values")
         return mask
@@ -336,102 +331,6 @@ def _named(method: str, pool: Pool, named: list[str] | dict[str, Any] | None, op
     return ids.is_in(wanted.implode()).to_numpy()
 
 
-def _codes(method: str, pool: Pool, column: str) -> tuple[np.ndarray, list[str]]:
-    """(int32 (n,) with -1 where there is no value or noise, the values in order)."""
-    text, values = pool.labels(column, f"select {method}"), pool.table[column]
-    none = values.is_null().to_numpy()
-    if values.dtype.is_integer():
-        none = none | (values.fill_null(0) < 0).to_numpy()
-    names, code = np.unique(text.fill_null("").to_numpy().astype(str), return_inverse=True)
-    used = np.unique(code[~none])
-    renumbered = np.full(len(names), -1, np.int32)
-    renumbered[used] = np.arange(len(used), dtype=np.int32)
-    return np.where(none, -1, renumbered[code]).astype(np.int32), names[used].tolist()
-
-
-def _cap(method: str, pool: Pool, column: str, most: int) -> Group:
-    code, names = _codes(method, pool, column)
-    return Group(column, tuple(names), code, np.full(len(names), most, np.int64))
-
-
-def _quota(method: str, pool: Pool, column: str, share: Any, budget: int, opened: np.ndarray, by_tokens: bool) -> Group:
-    code, names = _codes(method, pool, column)
-    sizes = np.bincount(code[opened & (code >= 0)], minlength=len(names))
-    if by_tokens and (isinstance(share, str) or any(isinstance(value, float) for value in share.values())):
-        raise MethodError(
-            f"select {method}: quotas of {column} in shares need a budget in rows; with a budget of tokens give rows, "
-            "which are then upper limits"
-        )
-    if isinstance(share, str):  # rows without a value are one group more, whose quota is what the others leave
-        sizes = np.append(sizes, int((opened & (code < 0)).sum()))
-        rows = _rounded(sizes, budget) if share == "proportional" else _even(sizes, budget)
-        wanted = dict(zip(names, rows[:-1].tolist(), strict=True))
-    else:
-        unknown = [str(name) for name in share if str(name) not in names]
-        if unknown:
-            raise DataError(
-                f"select {method}: quotas name {column} '{unknown[0]}', of which the pool has no row; it has "
-                f"{', '.join(names[:12])}{' …' if len(names) > 12 else ''}{nearest(unknown[0], names)}"
-            )
-        wanted = {str(name): value for name, value in share.items()}
-        if any(isinstance(value, float) for value in wanted.values()):
-            rest = max(0.0, 1 - sum(wanted.values()))
-            rows = _rounded(np.array([*wanted.values(), rest]), budget)
-            wanted = dict(zip(wanted, rows[:-1].tolist(), strict=True))
-    total = int(sum(wanted.values()))
-    if total > budget and not by_tokens:
-        raise DataError(
-            f"select {method}: the quotas of {column} make {total:,} rows, more than the budget of {budget:,}"
-        )
-    place = {name: number for number, name in enumerate(wanted)}
-    renumbered = np.array([*(place.get(name, len(place)) for name in names), len(place)], np.int32)
-    limit = np.array([*wanted.values(), budget - total if not by_tokens else budget], np.int64)
-    return Group(column, (*wanted, OTHERS), renumbered[code], limit, exact=not by_tokens)
-
-
-def _rounded(sizes: np.ndarray, budget: int) -> np.ndarray:
-    """Whole numbers that make ``budget``, in proportion to sizes, by largest remainders: int64 (g,)."""
-    exact = sizes / max(sizes.sum(), 1e-300) * budget
-    whole = np.floor(exact + 1e-9).astype(np.int64)
-    most = np.argsort(-(exact - whole), kind="stable")[: budget - int(whole.sum())]
-    whole[most] += 1
-    return whole
-
-
-def _even(sizes: np.ndarray, budget: int) -> np.ndarray:
-    """As even as the sizes let it be, the earlier groups one more: int64 (g,)."""
-    given = np.zeros(len(sizes), np.int64)
-    while (left := budget - int(given.sum())) > 0 and (free := np.flatnonzero(given < sizes)).size:
-        each = max(1, left // len(free))
-        for group in free[: left if each == 1 else None]:
-            given[group] += min(each, int(sizes[group] - given[group]), budget - int(given.sum()))
-    return given
-
-
-def _fits(method: str, group: Group, opened: np.ndarray, must: np.ndarray, budget: int, by_tokens: bool) -> None:
-    """Whether one group's limits alone can be obeyed."""
-    size = np.bincount(group.code[opened & (group.code >= 0)], minlength=len(group.limit))
-    forced = np.bincount(group.code[must & (group.code >= 0)], minlength=len(group.limit))
-    word = "quotas" if group.exact else "at_most"
-    for name, most, has, musts in zip(group.names, group.limit.tolist(), size.tolist(), forced.tolist(), strict=True):
-        if musts > most:
-            raise DataError(
-                f"select {method}: must_have names {musts:,} rows of {group.column} {name}, and {word} lets in {most:,}"
-            )
-        if group.exact and has < most:
-            raise DataError(
-                f"select {method}: the quota of {most:,} rows for {group.column} {name} cannot be met: the pool holds {has:,}; "
-                "lower it, lower the budget, or filter less"
-            )
-    free = int((group.code[opened] < 0).sum())
-    reach = int(np.minimum(size, group.limit).sum()) + free
-    if not by_tokens and reach < budget:
-        raise DataError(
-            f"select {method}: {word} of {group.column} lets in {reach:,} rows, fewer than the budget of {budget:,}; "
-            "raise it, or lower the budget"
-        )
-
-
 def _scaled(method: str, pool: Pool, column: str) -> np.ndarray:
     """A column as numbers between 0 and 1 over the pool: float64 (n,)."""
     values = numbers(method, pool, column)
@@ -444,15 +343,15 @@ def numbers(method: str, pool: Pool, column: str) -> np.ndarray:
     values = pool.need(column, f"select {method}")
     if not values.dtype.is_numeric():
         raise ContractError(f"select {method}: the column `{column}` holds {values.dtype}, and should hold numbers")
-    found = values.cast(pl.Float64)
-    bad = found.is_null() | ~found.is_finite()
+    exact = values.cast(pl.Float64)
+    bad = exact.is_null() | ~exact.is_finite()
     if bad.any():
         row = pool.ids[int(bad.fill_null(True).arg_true()[0])]
         raise ContractError(
             f"select {method}: the column `{column}` has no number in {int(bad.fill_null(True).sum()):,} rows, the first is "
             f"{row}; score every row, or filter those out before"
         )
-    return found.to_numpy()
+    return exact.to_numpy()
 
 
 def check(method: str, constraints: Constraints, index: np.ndarray, where: object) -> None:

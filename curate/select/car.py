@@ -38,13 +38,13 @@ def select(
     per_cluster: int = 1,
     k: int | None = None,
 ) -> Picks:
-    """First the best ``per_cluster`` rows of each cluster by falling score, then all others likewise. Ties go by id.
-    Gain: the score.
+    """First the best rows of each cluster by falling score, then all others likewise. Ties go by id. Gain: the score.
 
-    So with a budget below ``per_cluster`` x k the best of the clusters' best are taken. Every prefix is the smaller
-    selection. k: how many clusters, floor(sqrt(n / 2)) if not given. A row that constraints close does not count for
-    its cluster, one that must be in does. Facts: clusters, dimensions (kept by the PCA), and from_clusters, the picks
-    of the first kind.
+    score: a column of numbers, higher is better. per_cluster: how many rows of each cluster come first; with a budget
+    below ``per_cluster`` x k the best of these are taken. k: how many clusters, floor(sqrt(n / 2)) if not given.
+
+    Every prefix is the smaller selection. A row that constraints close does not count for its cluster, one that must be
+    in does. Facts: clusters, dimensions (kept by the PCA), and from_clusters, the picks of the first kind.
     """
     if per_cluster < 1 or (k is not None and k < 1):
         raise MethodError(

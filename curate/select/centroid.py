@@ -34,10 +34,11 @@ def select(
     full. Gain: the distance to the centre of the row's cluster.
 
     k: how many clusters; the budget if not given (of tokens: as many as rows of average cost would fit). With ``k``
-    given every prefix is the smaller selection; without, each budget has its own clusters. A row that constraints close
-    is passed over for the next nearest of its cluster, and one that must be in stands for its cluster. Rows of zeros
-    come last. Equally near rows go by id. Facts: clusters, and refilled, the picks that stand in for those of a cluster
-    that had too few rows.
+    given every prefix is the smaller selection; without, each budget has its own clusters.
+
+    A row that constraints close is passed over for the next nearest of its cluster, and one that must be in stands for
+    its cluster. Rows of zeros come last. Equally near rows go by id. Facts: clusters, and refilled, the picks that
+    stand in for those of a cluster that had too few rows.
     """
     if k is not None and k < 1:
         raise MethodError(f"select centroid: k is {k}; it is a number of clusters, 1 or more, or null for the budget")

@@ -48,10 +48,11 @@ def select(
     centre inwards and gives a row its largest cosine to those before it; the rows with the lowest such cosines are
     kept, ties by id. A row that is dropped itself still counts for those after it: of a chain, where a is like b and b
     like c, both b and c may go, though c is not like a. k: how many clusters, the square root of the rows if not given,
-    in the second run of the rows that are left. With a budget larger than the first step left, the dropped rows follow,
-    the least like first, with gain nan. Rows of zeros count as copies and come last. Rows that may not be picked are
-    left out from the start. Facts: kept_by_dedup, similarity (the largest such cosine of a row that was kept), refilled
-    (picks among the dropped).
+    in the second run of the rows that are left.
+
+    With a budget larger than the first step left, the dropped rows follow, the least like first, with gain nan. Rows of
+    zeros count as copies and come last. Rows that may not be picked are left out from the start. Facts: kept_by_dedup,
+    similarity (the largest such cosine of a row that was kept), refilled (picks among the dropped).
     """
     if not 0 < dedup <= 1:
         raise MethodError(

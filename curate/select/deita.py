@@ -40,8 +40,10 @@ def select(
     score: str,
     threshold: float = 0.9,
 ) -> Picks:
-    """Rows by falling score, ties by id, each kept if its largest cosine to the kept is ``threshold`` or less. Gain: 1
-    less that cosine; 1 for the first.
+    """Rows by falling score, ties by id, each kept if it is not too like a kept one. Gain: 1 less the largest cosine to a
+    kept row; 1 for the first.
+
+    score: a column of numbers, higher is better. threshold: the largest cosine to a kept row at which a row is kept too.
 
     If no row is left before the budget is full, those passed over follow by falling score, and their gains are those at
     which they were passed over. Every prefix is the smaller selection. Rows of zeros are like nothing, not even each

@@ -45,8 +45,10 @@ def select(
     id.
 
     ridge: what counts as explained, 0.0001 or more. With 0.01, a second copy of a row still adds log 2 where a new
-    direction adds log 101. Every prefix is the smaller selection (not with a budget of tokens). Nothing is drawn;
-    ``seed`` changes nothing. Rows of zeros add nothing and come last.
+    direction adds log 101.
+
+    Every prefix is the smaller selection (not with a budget of tokens). Nothing is drawn; ``seed`` changes nothing.
+    Rows of zeros add nothing and come last.
     """
     if not (math.isfinite(ridge) and ridge >= _LEAST):
         raise MethodError(f"select dpp: ridge is {ridge}; it is {_LEAST} or more, as vectors are in single precision")

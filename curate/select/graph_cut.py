@@ -39,8 +39,10 @@ def select(
     """The exact greedy picks. Gain: what the pick adds to the objective, in units of rows; it falls from pick to pick,
     and below zero where lambda is large: the budget is then still filled.
 
-    lambda: how much likeness among the picks costs, 0 or more. Every prefix is the smaller selection (not with a budget
-    of tokens). Nothing is drawn; ``seed`` changes nothing. A row of zeros is half alike to every row and to itself.
+    lambda: how much likeness among the picks costs, 0 or more.
+
+    Every prefix is the smaller selection (not with a budget of tokens). Nothing is drawn; ``seed`` changes nothing. A
+    row of zeros is half alike to every row and to itself.
     """
     if not (math.isfinite(lambda_) and lambda_ >= 0):
         raise MethodError(f"select graph_cut: lambda is {lambda_}; it is 0 or more, and at most 0.5 for the guarantee")

@@ -33,13 +33,15 @@ def select(
 ) -> Picks:
     """Euclidean distance between unit vectors, sqrt(2 - 2 cos). Gain: the distance to the nearest earlier pick.
 
-    The first pick is the row nearest to the mean of all, and its gain is nan. Nothing is drawn; ``seed`` changes nothing.
-    Rows with equal vectors are at distance 0 and come last, by id.
+    The first pick is the row nearest to the mean of all, and its gain is nan. Nothing is drawn; ``seed`` changes
+    nothing. Rows with equal vectors are at distance 0 and come last, by id.
 
-    outliers: the share of the pool that need not be near a pick. Each pick is then the farthest row but for that many; when
-    there are no rows but those left, they come last. Facts: ``radius``, the largest distance of any row (but the outliers) to
-    a pick, and without outliers and constraints ``radius_at_least``, below which no choice of as many rows can get: half of
-    the distance at which the next pick would stand, since all those rows lie that far apart.
+    outliers: the share of the pool that need not be near a pick. Each pick is then the farthest row but for that many;
+    when there are no rows but those left, they come last.
+
+    Facts: ``radius``, the largest distance of any row (but the outliers) to a pick, and without outliers and
+    constraints ``radius_at_least``, below which no choice of as many rows can get: half of the distance at which the
+    next pick would stand, since all those rows lie that far apart.
     """
     if not 0 <= outliers < 1:
         raise MethodError(f"select k_center: outliers is {outliers}; it is a share of the pool, from 0 to below 1")

@@ -42,8 +42,10 @@ def select(
     smaller selection.
 
     score: a column, taken as it is: rows whose scores are 1 apart differ by a factor of 2.7. k: how many clusters,
-    fewer where the pool has fewer rows. Rows of zeros are a cluster of their own. Facts: clusters, and refilled, the
-    rows by which the published rounding would fall short.
+    fewer where the pool has fewer rows.
+
+    Rows of zeros are a cluster of their own. Facts: clusters, and refilled, the rows by which the published rounding
+    would fall short.
     """
     if k < 1:
         raise MethodError(f"select kmq: k is {k}; it is a number of clusters, 1 or more")

@@ -58,8 +58,9 @@ def select(
 
     labels: a column of text or whole numbers, one a row, or of lists of them; rows without one (null, an empty list,
     cluster -1) add nothing and come last, by id. score: a column of numbers of 0 or more, higher is better; 1 for every
-    row if not given. similarity: the cosine from which two labels are near, above 0 up to 1. Every prefix is the
-    smaller selection (not with a budget of tokens). Nothing is drawn; ``seed`` changes nothing.
+    row if not given. similarity: the cosine from which two labels are near, above 0 up to 1.
+
+    Every prefix is the smaller selection (not with a budget of tokens). Nothing is drawn; ``seed`` changes nothing.
     """
     if not 0 < similarity <= 1:
         raise MethodError(f"select mig: similarity is {similarity}; it is a cosine above 0 and up to 1, as 0.9")

@@ -57,8 +57,9 @@ def select(
     hash of (seed, id). It neither falls nor rises steadily. Every prefix is the smaller selection.
 
     density_power: 0 for no regard to density. distance_power: how fast a pick's weight falls with its rank. ranks:
-    nearest picks whose rank is kept for each row. Copies and rows of zeros (which are at distance 1 from all) are rows
-    like others.
+    nearest picks whose rank is kept for each row.
+
+    Copies and rows of zeros (which are at distance 1 from all) are rows like others.
     """
     for name, value in (("density_power", density_power), ("distance_power", distance_power)):
         if not (np.isfinite(value) and value >= 0):

@@ -34,8 +34,9 @@ def select(
     """The greedy picks, and facts as ``facility_location`` gives them. Gain: what the pick adds to the sum of both
     terms.
 
-    score: the column, higher is better. alpha: the weight of the score, from 0 to 1. Every prefix is the smaller
-    selection (not with a budget of tokens). Ties go by id.
+    score: the column, higher is better. alpha: the weight of the score, from 0 to 1.
+
+    Every prefix is the smaller selection (not with a budget of tokens). Ties go by id.
     """
     if not 0 <= alpha <= 1:
         raise MethodError(f"select qdit: alpha is {alpha}; it lies between 0 (only coverage) and 1 (only the score)")

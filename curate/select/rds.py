@@ -50,8 +50,11 @@ def select(
     Cosines are compared to six digits, ties go by id. Rows of must_have come first. Fact: ``queries``.
 
     target: columns and values, as {source: gsm8k} or {task: [a, b]}; a row is of the target if it has one of the values
-    in each column. Every prefix is the smaller selection. Nothing is drawn; ``seed`` changes nothing. The budget is at
-    most the rows outside the target.
+    in each column. how: "round_robin" lets the queries take turns, "max" and "mean" rank rows by their largest or their
+    mean cosine to the queries.
+
+    Every prefix is the smaller selection. Nothing is drawn; ``seed`` changes nothing. The budget is at most the rows
+    outside the target.
     """
     if how not in ("round_robin", "max", "mean"):
         raise MethodError(f"select rds: how is '{how}'; it is one of round_robin, max, mean")

@@ -35,10 +35,14 @@ def select(
 ) -> Picks:
     """min(rows of group c, round(lambda p_c)) rows of each group, with the lambda that makes the budget. Gain: nan.
 
-    p_c is the number of its rows, or ``cap`` where that is less, to the power 1 / ``temperature``. A group that has no
-    more rows stops, and the others go on in their proportions (water-filling). Every prefix is the smaller selection.
-    Ties between groups go to the first name. Rows without a value are a group of their own, and so is noise (cluster
-    -1). Facts: groups, and refilled, the rows of the budget that small groups could not give and others gave.
+    by: the column that names the groups. temperature: p_c is the number of the group's rows to the power 1 /
+    ``temperature``, so that 1 keeps the sizes and .inf makes all groups equal. cap: rows of a group beyond so many do
+    not count in p_c.
+
+    A group that has no more rows stops, and the others go on in their proportions (water-filling). Every prefix is the
+    smaller selection. Ties between groups go to the first name. Rows without a value are a group of their own, and so
+    is noise (cluster -1). Facts: groups, and refilled, the rows of the budget that small groups could not give and
+    others gave.
     """
     if not temperature > 0:
         raise MethodError(

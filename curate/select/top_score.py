@@ -24,8 +24,9 @@ RENAMED = {"by": "score"}
 def select(pool: Pool, budget: int, *, seed: int = 0, constraints: Constraints | None = None, score: str) -> Picks:
     """Rows by falling score, ties by id. Gain: the score. Every prefix is the smaller selection.
 
-    score: a column of numbers, higher is better; a row without a number is an error. Nothing is drawn; ``seed`` changes
-    nothing.
+    score: a column of numbers, higher is better; a row without a number is an error.
+
+    Nothing is drawn; ``seed`` changes nothing.
     """
     values = numbers("top_score", pool, score)
     index = (constraints or Constraints.none(len(pool), budget)).walk(by_falling(pool, values))

@@ -120,8 +120,8 @@ def test_rows_keep_their_order_and_say_why_they_went():
     kept, removed = apply(table({"a": 5, "b": 2}), {"a": 3}, seed=0)
     assert kept["id"].to_list() == sorted(kept["id"])
     assert kept.schema["repeat"] == pl.Int32
-    assert set(removed.filter(pl.col("source") == "a")["reason"]) == {"mix: not drawn for the 3 rows of a"}
-    assert set(removed.filter(pl.col("source") == "b")["reason"]) == {"mix: not drawn for the 0 rows of b"}
+    assert set(removed.filter(pl.col("source") == "a")["reason"]) == {"mix: a gives 3 rows, and this row was not drawn"}
+    assert set(removed.filter(pl.col("source") == "b")["reason"]) == {"mix: the mixture takes nothing of b"}
     assert "repeat" not in removed.columns
 
 
@@ -237,13 +237,13 @@ def tasks(*rows: tuple[str, str | None, str | None, int], words: int = 3) -> pl.
 
 
 def counted(rows: pl.DataFrame, way: str, options: dict, seed: int = 0) -> dict[str, dict[str, int]]:
-    found = arrange(rows, way, options, seed=seed)
-    kept, gone = found.apply(rows, seed)
+    arranged = arrange(rows, way, options, seed=seed)
+    kept, gone = arranged.apply(rows, seed)
     assert sorted([*kept["id"], *gone["id"]]) == sorted(rows["id"])
-    came = realised(found, rows, kept)
-    if found.plan.unit == "rows":  # what was realised is what was planned, to the row
+    came = realised(arranged, rows, kept)
+    if arranged.plan.unit == "rows":  # what was realised is what was planned, to the row
         assert {name: line["counted"] for name, line in came.items()} == {
-            n: q for n, q in found.plan.quotas.items() if q
+            n: q for n, q in arranged.plan.quotas.items() if q
         }
     return came
 
@@ -266,8 +266,8 @@ def test_by_task_over_sources():
 def test_the_example_cap_says_which_rows_count_and_the_cap_how_much():
     rows = tasks(("a", "t", None, 100), ("b", "u", None, 10))
     options = {"example_cap": 20, "cap": 10, "rows": 100}
-    found = arrange(rows, "proportional", options).plan
-    assert (found.counts, found.quotas) == ({"a": 20, "b": 10}, {"a": 50, "b": 50})
+    plan = arrange(rows, "proportional", options).plan
+    assert (plan.counts, plan.quotas) == ({"a": 20, "b": 10}, {"a": 50, "b": 50})
     came = counted(rows, "proportional", options)
     assert came == {"a": {"rows": 20, "counted": 50}, "b": {"rows": 10, "counted": 50}}  # 20 rows, two or three times
 
@@ -314,13 +314,13 @@ def test_tokens_come_in_whole_rows_up_to_the_quota(rows, tokens, seed):
     words = token_counts.count(rows["prompt"])
     if not words.sum():
         return
-    found = arrange(rows, "proportional", {"tokens": tokens}, seed=seed)
-    assert sum(found.plan.quotas.values()) == tokens
-    assert sum(found.plan.counts.values()) == words.sum()
-    kept, _ = found.apply(rows, seed)
-    came = realised(found, rows, kept)
-    for source, quota in found.plan.quotas.items():
-        if not found.plan.counts[source]:
+    arranged = arrange(rows, "proportional", {"tokens": tokens}, seed=seed)
+    assert sum(arranged.plan.quotas.values()) == tokens
+    assert sum(arranged.plan.counts.values()) == words.sum()
+    kept, _ = arranged.apply(rows, seed)
+    came = realised(arranged, rows, kept)
+    for source, quota in arranged.plan.quotas.items():
+        if not arranged.plan.counts[source]:
             continue
         mine = rows.filter(pl.col("source") == source)
         longest = max(token_counts.count(mine["prompt"]))
@@ -467,7 +467,7 @@ def test_submixes_have_their_weights_and_tasks_their_share_in_them():
     came = counted(rows, "flan2022_code", {"missing": "skip", "rows": 200})
     assert sum(line["counted"] for line in came.values()) == 200
     _, gone = arrange(rows, "flan2022_code", {"missing": "skip", "rows": 200}).apply(rows, 0)
-    assert set(gone.filter(pl.col("source") == "other")["reason"]) == {"mix: no part of the mixture"}
+    assert set(gone.filter(pl.col("source") == "other")["reason"]) == {"mix: belongs to no part of the mixture"}
     tokens = arrange(rows, "flan2022_code", {"missing": "skip", "tokens": 800}).plan
     assert (tokens.unit, tokens.quotas["t0/imdb"]) == ("tokens", 256)
 
@@ -546,8 +546,8 @@ def test_a_preset_of_ones_own_stands_beside_the_recipe_and_its_mistakes_are_said
 TWO = """\
 name: two
 load:
-  - files: {path: a.jsonl, name: first, as: alpaca, license: mit}
-  - files: {path: b.jsonl, name: second, as: alpaca, license: mit}
+  - files: {path: a.jsonl, name: first, shape: alpaca, license: mit}
+  - files: {path: b.jsonl, name: second, shape: alpaca, license: mit}
 mix: proportional
 """
 

@@ -14,6 +14,7 @@ from curate.contract import methods
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.rows import constraints
 from curate.rows.constraints import Constraints
+from curate.rows.groups import even
 from curate.rows.pool import Pool
 from curate.select import coverage, facility_location, greedy, random
 
@@ -21,8 +22,7 @@ TAKING = [name for name in methods.all_of("select") if "constraints" in methods.
 OPTIONS = {  # of selectors that cannot do without
     "rds": {"target": {"split": "target"}},
     "mig": {"labels": "task"},
-    **{name: {"score": "score"} for name in ("top_score",)},
-    **{name: {"score": "score"} for name in ("deita", "car", "qdit")},
+    **{name: {"score": "score"} for name in ("deita", "car", "qdit", "top_score")},
 }
 
 
@@ -127,7 +127,7 @@ def test_quotas_can_be_shares_proportional_or_equal():
 @settings(max_examples=80, deadline=None)
 def test_even_shares_make_the_budget_and_differ_by_one_unless_a_group_is_used_up(sizes, data):
     budget = data.draw(st.integers(0, sum(sizes)))
-    given = constraints._even(np.array(sizes), budget)
+    given = even(np.array(sizes), budget)
     assert given.sum() == budget and (given <= sizes).all()
     free = [g for g, size in zip(given, sizes, strict=True) if g < size]
     assert not free or max(given) - min(free) <= 1
