@@ -344,7 +344,7 @@ def test_when_may_leave_out_less_than_half(tmp_path):
     text = HEAD.replace("record:", 'when: note != "no"\nrecord:')
     assert check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 9 else "n"))) == []
     found = check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 11 else "n")))
-    assert [(f["rule"], f["why"]) for f in found] == [("dropped-rows", "`where` leaves 11 of 20 rows out")]
+    assert [(f["rule"], f["why"]) for f in found] == [("dropped-rows", "`when` leaves 11 of 20 rows out")]
 
 
 def test_the_command_reads_rows_with_a_limit_and_a_header(tmp_path, monkeypatch):
