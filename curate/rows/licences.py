@@ -18,6 +18,10 @@ import functools
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from boolean import ParseError
+from license_expression import ExpressionError, LicenseSymbol, LicenseWithExceptionSymbol, Licensing
 
 from curate.contract.errors import RequestError
 
@@ -67,6 +71,9 @@ HUB_LICENCES = (frozenset(_LEVEL) - frozenset(_BEYOND_THE_HUB) | _RESEARCH_ONLY)
     _OWN_TERMS.split(), _CREATIVE_COMMONS.split()
 )
 
+_OPERATOR = re.compile(r"(?<![^\s()])(?:AND|OR|WITH)(?![^\s()])")
+_WORD = rf"(?<![^\s()])(?!{_OPERATOR.pattern})[^\s()]+"
+_NAME = re.compile(rf"{_WORD}(?:\s*\([^()]*\)|\s+{_WORD})*")  # words, and remarks in brackets after a word
 _CC = re.compile(r"cc-by(?P<nc>-nc)?(?P<end>-nd|-sa)?(?:-(?P<version>2\.0|2\.5|3\.0|4\.0))?")
 _CC_TEXT = re.compile(r"\b(?:cc|creative commons)\b(?P<rest>.*)", re.DOTALL)
 _SPELLED = {  # what people and package metadata write, after `_plain`; the longest that is found decides
@@ -192,8 +199,8 @@ def release_licence(rows: Mapping[str, int] | Mapping[str | None, int], license:
     if license not in ("auto", "other"):
         return _stated(license, table)
     asked = join(counts)
-    found = _one_licence({member for licence in counts for member in members(licence)}) or f"mixed-{asked}"
-    return _named(found if license == "auto" else f"mixed-{asked}", asked, table, _warnings(asked, table))
+    one = _one_licence({member for licence in counts for member in members(licence)}) or f"mixed-{asked}"
+    return _named(one if license == "auto" else f"mixed-{asked}", asked, table, _warnings(asked, table))
 
 
 def normalise(text: str | None) -> str:
@@ -277,10 +284,10 @@ def _stated(license: str, table: tuple[tuple[str, int], ...]) -> ReleaseLicence:
     return _named(_slug(stated), said, table, tuple(warnings))
 
 
-def _named(found: str, asked: Terms, table: tuple[tuple[str, int], ...], warnings: tuple[str, ...]) -> ReleaseLicence:
-    if found in HUB_LICENCES and found != "other":
-        return ReleaseLicence(found, "", asked, table, warnings)
-    return ReleaseLicence("other", found, asked, table, warnings)
+def _named(name: str, asked: Terms, table: tuple[tuple[str, int], ...], warnings: tuple[str, ...]) -> ReleaseLicence:
+    if name in HUB_LICENCES and name != "other":
+        return ReleaseLicence(name, "", asked, table, warnings)
+    return ReleaseLicence("other", name, asked, table, warnings)
 
 
 def _warnings(asked: Terms, table: tuple[tuple[str, int], ...]) -> tuple[str, ...]:
@@ -318,28 +325,33 @@ def _rows(count: int) -> str:
 def _normalise(text: str) -> str:
     if len(text) > 200 or "\n" in text.strip():
         return next((name for known, name in _LICENCE_TEXTS if re.search(known, text.lower(), re.DOTALL)), _one(text))
-    tokens = re.findall(r"\(|\)|\b(?:AND|OR|WITH)\b|[^()\s]+", text)
-    return _expression(tokens) if {"AND", "OR", "WITH"} & set(tokens) else _one(text)
+    return _expression(text) if _OPERATOR.search(text) else _one(text)
 
 
-def _expression(tokens: list[str]) -> str:
-    """An SPDX expression: OR binds less than AND, AND less than WITH. An exception after WITH only ever permits more."""
-    depth, words, choices = 0, [], [[""]]
-    for token in [*tokens, "OR"]:
-        depth += (token == "(") - (token == ")")
-        if depth == 0 and token in ("AND", "OR"):
-            choices[-1][-1] = " ".join(words)
-            choices[-1].append("") if token == "AND" else choices.append([""])
-            words = []
-        else:
-            words.append(token)
-    read = [sorted({m for part in choice for m in members(_part(part))}) for choice in choices[:-1]]
-    return " AND ".join(min(read, key=lambda names: (_strictness(join(names)), names)))
+def _expression(text: str) -> str:
+    """An SPDX expression of names that need not be SPDX's. One that cannot be parsed asks for all that it names."""
+    names = _NAME.findall(text)
+    numbers = iter(range(len(names)))
+    numbered = _NAME.sub(lambda _: f"L{next(numbers)}", text)  # the parser knows names in one word alone
+    try:
+        parsed = Licensing().parse(re.sub(r"([()])", r" \1 ", numbered))
+    except (ExpressionError, ParseError):
+        parsed = None
+    asked = {_one(name) for name in names} if parsed is None else _least(parsed, names)
+    return " AND ".join(sorted(asked)) or UNKNOWN
 
 
-def _part(text: str) -> str:
-    inner = re.fullmatch(r"\( (.*) \)", text)
-    return _normalise(inner[1]) if inner else _one(re.sub(r" WITH .*", "", text))
+def _least(parsed: Any, names: list[str]) -> set[str]:
+    """The single licences that an expression comes to: of a choice those that ask for less. An exception after WITH only
+    ever permits more."""
+    if isinstance(parsed, LicenseWithExceptionSymbol):
+        return _least(parsed.license_symbol, names)
+    if isinstance(parsed, LicenseSymbol):
+        return {_one(names[int(parsed.key[1:])])}
+    parts = [_least(part, names) for part in parsed.args]
+    if parsed.operator.strip() == "OR":
+        return min(parts, key=lambda part: (_strictness(join(part)), sorted(part)))
+    return set().union(*parts)
 
 
 def _strictness(asked: Terms) -> tuple[int, bool, bool, int]:
@@ -363,10 +375,10 @@ def _one(text: str) -> str:
 
 def _creative_commons(plain: str) -> str | None:
     """ "cc by nc sa 4 0", "creative commons attribution sharealike 3 0 unported"; None where it is none of that family."""
-    found = _CC_TEXT.search(plain)
-    if not found:
+    family = _CC_TEXT.search(plain)
+    if not family:
         return None
-    rest = found["rest"]
+    rest = family["rest"]
     if not re.search(r"\b(by|attribution)\b", rest):
         return None
     version = re.search(r"\b([234]) ?([05])?\b", rest)

@@ -68,6 +68,21 @@ def test_a_licence_is_read_however_it_is_written(text):
     assert normalise(text) == WRITTEN[text]
 
 
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("MIT AND (GPL-3.0-only OR CC-BY-4.0)", "cc-by-4.0 AND mit"),
+        ("GNU GPL v2 or later OR BSD (3-clause) AND Our House Terms", "gpl-2.0"),
+        ("GPL-2.0-only WITH Classpath-exception-2.0 AND MIT", "gpl-2.0 AND mit"),
+        ("(MIT OR GPL-3.0-only", "gpl-3.0 AND mit"),  # a bracket is missing
+        ("MIT AND", "mit"),
+        ("(GPL-2.0-only OR MIT) WITH Classpath-exception-2.0 AND", "classpath-exception-2.0 AND gpl-2.0 AND mit"),
+    ],
+)
+def test_an_expression_is_parsed_and_one_that_cannot_be_asks_for_all_that_it_names(text, read):
+    assert normalise(text) == read
+
+
 def test_nothing_stated_is_unknown():
     assert normalise(None) == "unknown"
 
