@@ -22,11 +22,20 @@ if TYPE_CHECKING:
     import numpy as np
     import polars as pl
 
-    from curate.rows.pool import Picks, Pool
+    from curate.rows.pool import Clusters, Duplicates, Picks, Pool
     from curate.run.runner import Outcome
 
 __version__ = "0.1.0"
-__all__ = ["TamisError", "diversity", "load", "pool", "run", "select"]
+__all__ = ["Clusters", "Duplicates", "Picks", "Pool", "TamisError", "diversity", "load", "pool", "run", "select"]
+
+
+def __getattr__(name: str) -> Any:
+    """What methods beside a recipe give back: ``from tamis import Picks``."""
+    if name in ("Clusters", "Duplicates", "Picks", "Pool"):
+        from curate.rows import pool as nouns
+
+        return getattr(nouns, name)
+    raise AttributeError(f"module 'tamis' has no attribute '{name}'")
 
 
 def run(
@@ -41,28 +50,28 @@ def run(
 
     Raises TamisError with one sentence (RecipeError holds every problem of the file).
     """
+    import dataclasses
     import json
 
+    from curate.report import funnel
     from curate.run import recipe as recipes
     from curate.run import runner
 
-    found = recipes.read(recipe, [f"{key}={json.dumps(value, default=str)}" for key, value in (sets or {}).items()])
-    return runner.run(found, Path(work) if work else Path("work") / found.name, until=until, workers=workers)
+    asked = recipes.read(recipe, [f"{key}={json.dumps(value, default=str)}" for key, value in (sets or {}).items()])
+    outcome = runner.run(asked, Path(work) if work else Path("work") / asked.name, until=until, workers=workers)
+    return dataclasses.replace(outcome, funnel=funnel.rows(outcome.work))
 
 
 def load(work: str | Path, stage: str | None = None, *, removed: bool = False) -> pl.DataFrame:
-    """The table of a stage in a work folder (the last one if not named), or the rows that it removed."""
-    from curate.rows import table
-    from curate.run import runner
+    """The table of a stage in a work folder, by title or name (the last one that the last run came to, if not named), or the
+    rows that it removed."""
+    from curate.run.work import Work
 
-    work = Path(work)
-    titles = [title for title in runner.titles(work) if title[:2].isdigit()]
-    if not titles:
+    there = Work(work)
+    if stage is None and not any(not done.old for done in there.tables):
         raise TamisError(f"{work} has no finished stage; run its recipe first")
-    title = next((t for t in titles if stage in (t, t.partition("-")[2])), None) if stage else titles[-1]
-    if title is None:
-        raise TamisError(f"{work} has no stage '{stage}'; it has {', '.join(titles)}")
-    return table.read(work / title / ("removed" if removed else "kept"))
+    done = there.stage(stage) if stage else [done for done in there.tables if not done.old][-1]
+    return done.read("removed" if removed else "kept")
 
 
 def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:

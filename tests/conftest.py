@@ -66,8 +66,8 @@ RECIPE = """\
 name: small
 seed: 3
 load:
-  - files: {path: a.jsonl, name: first, as: alpaca, license: mit}
-  - files: {path: b.jsonl, name: second, as: alpaca, license: cc-by-4.0}
+  - files: {path: a.jsonl, name: first, shape: alpaca, license: mit}
+  - files: {path: b.jsonl, name: second, shape: alpaca, license: cc-by-4.0}
 holdout: {rows: 6}
 steps:
   - filter: {length: {min_words: 8}}
@@ -96,7 +96,7 @@ def bytes_of(work: Path) -> dict[str, str]:
     return {
         str(path.relative_to(work)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(work.rglob("*"))
-        if path.is_file() and path.name != ".lock" and not path.name.endswith("run.json")
+        if path.is_file() and not path.name.startswith(".lock") and not path.name.endswith("run.json")
     }
 
 

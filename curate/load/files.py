@@ -45,7 +45,7 @@ _SPLITS = {
 }
 
 
-def load(*, path: str | list[str], header: list[str] | None = None, base: Path) -> Iterator[Raw]:
+def load(*, path: str | list[str], header: list[str] | None = None, data: Path) -> Iterator[Raw]:
     """Rows of files.
 
     path: a file, a folder, a glob (``**`` for any depth), or a list of these, relative to the data folder. header: the
@@ -53,8 +53,8 @@ def load(*, path: str | list[str], header: list[str] | None = None, base: Path) 
     folder, with its line (JSON Lines, CSV, TSV) or its number (JSON array, Parquet). Raises SourceError: nothing matches, an
     unknown ending, an empty file, a file that is broken as a whole.
     """
-    for file in _files(path, base):
-        relative = Path(os.path.relpath(file, base)).as_posix()
+    for file in _files(path, data):
+        relative = Path(os.path.relpath(file, data)).as_posix()
         reader, unit = _READERS[_ending(file)]
         if header is not None and reader not in (_csv, _tsv):
             raise SourceError(
@@ -81,27 +81,27 @@ def describe(*, path: str | list[str], header: list[str] | None) -> str:
     return (telling or said or ["files"])[-1]
 
 
-def fingerprint(*, path: str | list[str], header: list[str] | None, base: Path) -> dict[str, Any]:
+def fingerprint(*, path: str | list[str], header: list[str] | None, data: Path) -> dict[str, Any]:
     """Each file's path and SHA-256, about a second a gigabyte."""
     del header
-    return {"files": {Path(os.path.relpath(file, base)).as_posix(): sha256(file) for file in _files(path, base)}}
+    return {"files": {Path(os.path.relpath(file, data)).as_posix(): sha256(file) for file in _files(path, data)}}
 
 
 # --- which files -----------------------------------------------------------------------------------------------------
 
 
-def _files(path: str | list[str], base: Path) -> list[Path]:
+def _files(path: str | list[str], data: Path) -> list[Path]:
     found: dict[Path, None] = {}
     for one in [path] if isinstance(path, str) else path:
-        matches = _matches(one, base)
+        matches = _matches(one, data)
         if not matches:
-            raise SourceError(f"nothing matches the path '{one}' in {base}{_near(base / Path(one).expanduser())}")
+            raise SourceError(f"nothing matches the path '{one}' in {data}{_near(data / Path(one).expanduser())}")
         found |= dict.fromkeys(matches)
     return list(found)
 
 
-def _matches(path: str, base: Path) -> list[Path]:
-    start = base / Path(path).expanduser()
+def _matches(path: str, data: Path) -> list[Path]:
+    start = data / Path(path).expanduser()
     if start.is_file():
         _ending(start)
         return [start]

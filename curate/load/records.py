@@ -1,13 +1,13 @@
 """Rows of a source to records: what every source has in common, whatever it reads.
 
-    for kept, removed in records("files", {"path": "alpaca/*.jsonl"}, base=data, seed=0): ...
+    for kept, removed in records("files", {"path": "alpaca/*.jsonl"}, data=folder, seed=0): ...
 
 A loader is a file of this folder (or of ``methods/load/`` beside a recipe) with a function ``load`` that yields Raw rows.
 Beside it may stand ``describe(**options) -> str``, the source's name where the recipe gives none (else the loader's name),
 ``fingerprint(**options) -> dict``, facts that change when the content does (else the options themselves), and the constant
 TEMPLATE, the set that fits what it yields (else the shape is recognised).
 
-A template set says how a row becomes prompt and response. It is named with ``as:`` or ``template:``, or recognised, file by
+A template set says how a row becomes prompt and response. It is named with ``shape:`` or ``template:``, or recognised, file by
 file, where the columns of exactly one shape are there:
 
     shape              its columns, in a row
@@ -25,7 +25,7 @@ columns do not matter (Alpaca's ``input`` is read where it is there). Where the 
 row with an ``output``, nothing is guessed.
 
 A row that cannot be read goes to ``removed`` with its place and the reason. More than 5 % of a file stops the run, unless
-``on_error: remove``; rows that a ``where`` leaves out were meant to go and do not count.
+``on_error: remove``; rows that a ``keep`` or a set's ``when`` leaves out were meant to go and do not count.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ import polars as pl
 
 from curate.contract import methods
 from curate.contract.errors import MethodError, RequestError, RowSkipped, SourceError
+from curate.contract.files import sha256
 from curate.contract.methods import Method
 from curate.rows.table import LOAD_SCHEMA, REMOVED_SCHEMA
 from curate.rows.task_clusters import AUTO
@@ -55,6 +56,7 @@ CHUNK_ROWS = 50_000
 CHUNK_CHARACTERS = 64_000_000  # of the raw columns as JSON: long rows make shorter chunks
 LOOK_AHEAD = 1_000  # rows of a file that are looked at to tell its shape
 BAD_SHARE = 0.05
+RENAMED = {"as": "shape", "where": "keep"}
 
 _SHAPES: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (  # shape, columns, renamed (new: old)
     ("messages", ("messages",), {}),
@@ -98,7 +100,7 @@ class Common:
     task: str | None
     task_cluster: str | None
     columns: dict[str, str]
-    where: dict[str, frozenset[str]]
+    keep: dict[str, frozenset[str]]
     on_error: str
 
     def cluster_of(self, template_set: TemplateSet | None) -> str | None:
@@ -111,34 +113,34 @@ class Common:
 def common(
     *,
     name: str | None = None,
-    as_: Literal["alpaca", "dolly", "prompt_completion", "messages", "conversations", "inputs_targets"] | None = None,
+    shape: Literal["alpaca", "dolly", "prompt_completion", "messages", "conversations", "inputs_targets"] | None = None,
     template: str | None = None,
     license: str | None = None,
     task: str | None = None,
     task_cluster: str | None = None,
     columns: dict[str, str] | None = None,
-    where: dict[str, Any] | None = None,
+    keep: dict[str, Any] | None = None,
     on_error: Literal["stop", "remove"] = "stop",
 ) -> Common:
     """The options that every source takes beside its loader's own.
 
-    name: in the column `source`. as, template: the shape of the rows, or the template set that reads them. license, task:
+    name: in the column `source`. shape, template: the shape of the rows, or the template set that reads them. license, task:
     of all rows, in place of what the loader or the template set knows. task_cluster: the same, or "auto": found from the
-    records (curate/rows/task_clusters.py). columns: raw columns to rename first, new name: old name. where: columns
-    and the values to keep, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error: what happens when
+    records (curate/rows/task_clusters.py). columns: raw columns to rename first, new name: old name. keep: columns
+    and the values that rows to keep have, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error: what happens when
     more than 5 % of a file cannot be read.
     """
-    if as_ and template:
-        raise RequestError(f"the source '{name}' has `as: {as_}` and `template: {template}`; give one of the two")
-    values = {column: value if isinstance(value, list) else [value] for column, value in (where or {}).items()}
+    if shape and template:
+        raise RequestError(f"the source '{name}' has `shape: {shape}` and `template: {template}`; give one of the two")
+    values = {column: value if isinstance(value, list) else [value] for column, value in (keep or {}).items()}
     return Common(
         name=name or "",
-        template=f"pools/{as_}" if as_ else template,
+        template=f"pools/{shape}" if shape else template,
         license=license,
         task=task,
         task_cluster=task_cluster,
         columns=columns or {},
-        where={column: frozenset(map(_word, allowed)) for column, allowed in values.items()},
+        keep={column: frozenset(map(_word, allowed)) for column, allowed in values.items()},
         on_error=on_error,
     )
 
@@ -147,30 +149,30 @@ def records(
     kind: str,
     options: dict[str, Any],
     *,
-    base: Path,
+    data: Path,
     seed: int,
-    templates: Path | None = None,
+    folder: Path | None = None,
     workers: int = 2,
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """The records of one source, in chunks of (kept, removed).
 
-    kind: the loader's name. options: its own and the common ones, by their words in a recipe. base: the folder that
-    relative paths hang from. templates: the recipe's folder, where a template file or a loader of its own may stand.
+    kind: the loader's name. options: its own and the common ones, by their words in a recipe. data: the folder that
+    relative paths hang from. folder: the recipe's folder, where a template file or a loader of its own may stand.
     kept has the schema LOAD_SCHEMA, removed REMOVED_SCHEMA; the number of workers changes nothing. Raises SourceError where
     there is nothing to read or too little of it can be read. Cost: about 20 microseconds a row; memory for one chunk.
     """
-    method = methods.find("load", kind, templates)
+    method = methods.find("load", kind, folder)
     words = {parameter.word: parameter.name for parameter in _common_parameters()}
     given = {words[word]: value for word, value in options.items() if word in words}
-    source = common(**{**given, "name": describe(kind, options, templates)})
+    source = common(**{**given, "name": describe(kind, options, folder)})
     template = source.template or _beside(method, "TEMPLATE")
-    rows = method.function()(**method.call_options(options, base=base, seed=seed, workers=workers))
+    rows = method.function()(**method.call_options(options, data=data, folder=folder, seed=seed, workers=workers))
     builder = _Builder(source)
     with sandbox.watched():
         for file, group in groupby(rows, key=lambda row: row.file):
             same_file = iter(group)
             head = _head(same_file)
-            shape = _shape(file or source.name, head, source, template, templates)
+            shape = _shape(file or source.name, head, source, template, folder)
             yield from _file(file or source.name, chain(head, same_file), shape, builder)
     if builder.rows:
         yield builder.flush()
@@ -178,25 +180,28 @@ def records(
         raise SourceError(f"the source '{source.name}' gives no record; {builder.first_reason or 'it holds no row'}")
 
 
-def describe(kind: str, options: dict[str, Any], templates: Path | None = None) -> str:
+def describe(kind: str, options: dict[str, Any], folder: Path | None = None) -> str:
     """The name of a source: its `name:`, else what its loader makes of the options. Imports nothing heavy."""
     if options.get("name"):
         return str(options["name"])
     try:
-        method = methods.find("load", kind, templates)
+        method = methods.find("load", kind, folder)
     except MethodError:
         return kind
     named = _beside(method, "describe")
     return named(**_own(method, options)) if named else kind
 
 
-def fingerprint(kind: str, options: dict[str, Any], *, base: Path, templates: Path | None = None) -> dict[str, Any]:
+def fingerprint(kind: str, options: dict[str, Any], *, data: Path, folder: Path | None = None) -> dict[str, Any]:
     """Facts, as JSON has them, that change when the content of the source does. SourceError where there is no content."""
-    method = methods.find("load", kind, templates)
+    method = methods.find("load", kind, folder)
     facts = _beside(method, "fingerprint")
     if facts is None:
-        return {"options": _own(method, options)}
-    return facts(**_own(method, options), **({"base": base} if "base" in method.takes else {}))
+        files = {word: data / str(value) for word, value in _own(method, options).items() if isinstance(value, str)}
+        hashes = {word: sha256(path) for word, path in files.items() if path.is_file()}
+        return {"options": _own(method, options), **({"files": hashes} if hashes else {})}
+    filled = {"data": data, "folder": folder}
+    return facts(**_own(method, options), **{name: value for name, value in filled.items() if name in method.takes})
 
 
 def plain(row: dict[str, Any]) -> dict[str, Any]:
@@ -226,7 +231,7 @@ def _file(
     for row in chain.from_iterable(map(shape.unfold, rows)) if shape else rows:
         count += 1
         problem = builder.add(row, shape)
-        if problem is not None and not problem.startswith("where:"):
+        if problem is not None and not problem.startswith(("keep:", "when:", "where:")):
             bad += 1
             first = first or f"{row.where}: {problem}"
         if builder.full:
@@ -249,14 +254,14 @@ def _head(rows: Iterator[Raw]) -> list[Raw]:
     return head
 
 
-def _shape(file: str, head: list[Raw], source: Common, template: str | None, templates: Path | None) -> _Shape | None:
+def _shape(file: str, head: list[Raw], source: Common, template: str | None, folder: Path | None) -> _Shape | None:
     """How the file is read: through the named template set, else the one of the shape that its columns have."""
     readable = [_rename(row.fields, source.columns) for row in head if row.fields is not None]
     if not readable:
         return None
     seen = {column for row in readable for column in row}
     template, renamed = (template, {}) if template else _recognise(file, seen)
-    template_set = load_set(template, templates)
+    template_set = load_set(template, folder)
     _need_columns(file, seen | renamed.keys(), template_set, source)
     return _Shape(source, template_set, renamed)
 
@@ -268,7 +273,7 @@ class _Shape:
         self.set = template_set
         self.engine = Engine(template_set)
         self.renames = [rename for rename in (source.columns, renamed) if rename]
-        self.where = source.where
+        self.keep = source.keep
 
     def fields(self, row: dict[str, Any]) -> dict[str, Any]:
         for rename in self.renames:
@@ -286,9 +291,9 @@ class _Shape:
         return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields) for fields in found]
 
     def refused(self, fields: dict[str, Any]) -> str | None:
-        for column, allowed in self.where.items():
+        for column, allowed in self.keep.items():
             if _word(fields.get(column)) not in allowed:
-                return f"where: {column} is {_word(fields.get(column))[:60]!r}"
+                return f"keep: {column} is {_word(fields.get(column))[:60]!r}"
         return None
 
 
@@ -313,15 +318,15 @@ def _recognise(file: str, seen: set[str]) -> tuple[str, dict[str, str]]:
         return f"pools/{shape}", renamed
     why = f"fit several shapes ({', '.join(fits)})" if fits else f"fit no shape ({_shapes_in_words()})"
     raise SourceError(
-        f"{file}: the columns ({_listed(seen)}) {why}; name the shape with `as:`, rename columns with "
+        f"{file}: the columns ({_listed(seen)}) {why}; name the shape with `shape:`, rename columns with "
         "`columns: {new: old}`, or name a template set with `template:`" + _header_hint(file)
     )
 
 
 def _need_columns(file: str, seen: set[str], template_set: TemplateSet, source: Common) -> None:
-    missing = sorted((template_set.needs | source.where.keys()) - seen)
+    missing = sorted((template_set.needs | source.keep.keys()) - seen)
     if missing:
-        reader = f"{template_set.name} reads" if missing[0] in template_set.needs else "`where` reads"
+        reader = f"{template_set.name} reads" if missing[0] in template_set.needs else "`keep` reads"
         raise SourceError(
             f"{file}: no row has the column {_listed(missing)}, which {reader}; the columns are: "
             f"{_listed(seen)}; rename with `columns: {{{missing[0]}: …}}`" + _header_hint(file)
@@ -414,7 +419,7 @@ def _id(source: str, revision: str | None, key: str) -> str:
 
 
 def _word(value: Any) -> str:
-    """A value as the words of `where` compare it: 1 and "1" alike, true and false as JSON writes them."""
+    """A value as the words of `keep` compare it: 1 and "1" alike, true and false as JSON writes them."""
     return value if isinstance(value, str) else orjson.dumps(value).decode()
 
 

@@ -9,7 +9,7 @@ seen in a prompt before it is asked for. Which exemplars, how many and in which 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -52,11 +52,14 @@ def few_shot(
 ) -> FewShot:
     """The options of ``render: few_shot``.
 
-    share: of the records, the others stay without examples; anything from 0.1 to 0.9 did better than either end in Flan
-        2022 (figure 4). shots: a number, or the least and the most, drawn evenly. exemplars: rows set aside for each
-        template set, and at most a fifth of its rows. template: whether the examples are put in the record's own template,
-        or each in one of its own. max_tokens: of prompt and target; examples are left out from the end until they fit.
-        tokenizer: "words", a tokenizer.json or a Hub id.
+    share: of the records that are put after examples; the others stay without. Anything from 0.1 to 0.9 did better than
+        either end in Flan 2022 (figure 4).
+    shots: how many examples: a number, or the least and the most, between which it is drawn evenly.
+    exemplars: rows set aside for each template set, at most a fifth of its rows.
+    template: "same" puts the examples in the record's own template, "mixed" each in one of its own.
+    max_tokens: the most that prompt and target may have; examples are left out from the end until they fit.
+    tokenizer: what counts the tokens: "words", a tokenizer.json or a Hub id.
+
     Raises RequestError.
     """
     least, most = shots if isinstance(shots, list) and len(shots) == 2 else (shots, shots)
@@ -97,7 +100,9 @@ def exemplars(parts: Sequence[Path], render: dict[str, Any], seed: int) -> pl.Da
     light = [pl.read_parquet(path, columns=[columns.ID, columns.TEMPLATE_SET]) for path in parts]
     ids = set_aside(pl.concat(light), few_shot(**render["few_shot"]), seed)
     wanted = [columns.ID, columns.TEMPLATE_SET, columns.FIELDS]
-    return pl.concat(pl.read_parquet(path, columns=wanted).filter(pl.col(columns.ID).is_in(ids.implode())) for path in parts)
+    return pl.concat(
+        pl.read_parquet(path, columns=wanted).filter(pl.col(columns.ID).is_in(ids.implode())) for path in parts
+    )
 
 
 def given(rendered: pl.DataFrame, render: dict[str, Any], seed: int) -> dict[str, int]:
@@ -109,17 +114,25 @@ def given(rendered: pl.DataFrame, render: dict[str, Any], seed: int) -> dict[str
     return {"drawn": asked, "with_examples": having, "with_the_least_asked": full}
 
 
+@dataclass(frozen=True)
 class Composer:
-    """Puts examples before what an engine has rendered. exemplars: id, template_set, fields."""
+    """Puts examples before what an engine has rendered. tokens: counts those of a text. ids: of the exemplars. pools: id and raw
+    columns of the exemplars of each template set, by id."""
 
-    def __init__(self, options: FewShot, exemplars: pl.DataFrame, seed: int, folder: Path | None):
-        self.options, self.seed = options, seed
-        self.tokens = counter(options.tokenizer, folder)
-        self.pools: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        self.ids = exemplars[columns.ID]
+    options: FewShot
+    seed: int
+    tokens: Callable[[str], int]
+    ids: pl.Series
+    pools: dict[str, list[tuple[str, dict[str, Any]]]]
+
+    @classmethod
+    def of(cls, options: FewShot, exemplars: pl.DataFrame, seed: int, folder: Path | None) -> Composer:
+        """exemplars: id, template_set, fields. folder: the recipe's, from which a tokenizer.json of its own is named."""
+        pools: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         rows = exemplars.select(columns.ID, columns.TEMPLATE_SET, columns.FIELDS).sort(columns.ID)
         for id, name, fields in rows.iter_rows():
-            self.pools.setdefault(name, []).append((id, orjson.loads(fields)))
+            pools.setdefault(name, []).append((id, orjson.loads(fields)))
+        return cls(options, seed, counter(options.tokenizer, folder), exemplars[columns.ID], pools)
 
     def compose(self, engine: Engine, id: str, rendered: Rendered) -> Rendered:
         """The rendering with as many examples as fit; as it was where there is none, or where it has several turns."""
@@ -143,9 +156,9 @@ class Composer:
         """Prompt and target of exemplars drawn by the record's id; none that asks what the record asks."""
         least, most = self.options.shots
         wanted = least + draw(self.seed, "few_shot.shots", id) % (most - least + 1)
-        found: list[tuple[str, str]] = []
+        examples: list[tuple[str, str]] = []
         for place in permutation(len(pool), draw(self.seed, "few_shot.exemplars", id)):
-            if len(found) == wanted:
+            if len(examples) == wanted:
                 break
             other, fields = pool[place]
             try:
@@ -153,9 +166,9 @@ class Composer:
                 messages = engine.render_like(id, other, fields, like).messages
             except RowSkipped:
                 continue
-            if len(messages) >= 2 and messages[-2]["content"] != _asked(rendered.messages):
-                found.append((messages[-2]["content"], messages[-1]["content"]))
-        return found
+            if len(messages) >= 2 and _asked(messages) != _asked(rendered.messages):
+                examples.append((_asked(messages), messages[-1]["content"]))
+        return examples
 
 
 def _asked(messages: list[Message]) -> str:

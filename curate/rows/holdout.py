@@ -21,6 +21,9 @@ from curate.contract.errors import ContractError
 from curate.rows import ngrams
 from curate.rows import table as tables
 
+REASON = "holdout: set aside for evaluation"
+PRETRAIN_REASON = "holdout: set aside to pretrain the tiny base model"
+
 _LONG = 100  # characters of a response that two rows do not share by chance
 _RUN = 13  # words in a row that two records do not share by chance (OPT-IML, arXiv 2212.12017)
 

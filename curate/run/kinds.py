@@ -16,7 +16,7 @@ and of these what it needs:
     PLACES = {"model": "model"}              what a person looks for in a product: a word, and where it lies
     EXAMPLE = "holdout: {fraction: 0.05}"    as docs/recipe.md shows it
     options() -> tuple[Parameter, ...]       of the section itself, where it has no methods
-    adds(step) -> columns                    that it adds to the table: checked for clashes, known to later steps
+    adds(step) -> columns                    beside the contract's own that it adds: checked for clashes, known to later steps
     reads(step, before) -> facts             what its bytes depend on beside its options: hashes of files, keys of other stages
     code(step) -> paths                      source that its imports do not show
     parent(step, before) -> Stage            whose rows it takes; without it, those of the last table
@@ -121,7 +121,9 @@ def _read(name: str, path: Path, module: str) -> Kind:
     try:
         functions = public_functions(path)
     except SyntaxError as error:
-        raise MethodError(f"{path}:{error.lineno}: the kind of stage '{name}' is not valid Python: {error.msg}") from error
+        raise MethodError(
+            f"{path}:{error.lineno}: the kind of stage '{name}' is not valid Python: {error.msg}"
+        ) from error
     for needed in _NEEDED:
         if needed not in functions:
             raise MethodError(

@@ -1,20 +1,17 @@
 """Runs a recipe: plans the stages, skips those whose key is unchanged, and writes what every stage leaves behind.
 
-A stage's key is a hash of its parent's key, its method and options, the seed, the source of its method and of the
-first-party modules that this imports, the versions of the packages that they import, and what its inputs hold. A stage
-is computed into a hidden folder named by its key and renamed when it is whole; a run that was killed goes on there.
+A stage is computed into a hidden folder named by its key and renamed when it is whole; a run that was stopped goes on there.
+stages.json, written first, says which stages the run wants, with their keys: what lies there under another key is old.
 
     WORK/00-load/{kept,removed}/part-00000.parquet   manifest.json   run.json
-    WORK/01-holdout/ … WORK/release/  WORK/model/  WORK/study/
+    WORK/01-holdout/ … WORK/release/  WORK/model/  WORK/arms/  WORK/study/
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
-import re
 import shutil
 import sys
 import time
@@ -26,67 +23,29 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import yaml
+from filelock import FileLock, Timeout
 
 from curate.contract import columns
 from curate.contract.errors import RequestError, WorkError
-from curate.contract.files import digest, read_json, write_json, write_text
+from curate.contract.files import read_json, write_json, write_text
+from curate.contract.progress import say
 from curate.rows import table
+from curate.rows.reasons import folded
+from curate.run import trace
+from curate.run.job import Job
 from curate.run.memory import peak_mb, reset_peak
+from curate.run.plan import folders, plan
 from curate.run.recipe import Recipe
+from curate.run.stage import Before, Stage
+from curate.run.work import CONTRACT, MANIFEST, PLAN, run_facts
 
-_CONTRACT = 1  # raise when the layout of a stage folder changes
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One stage of a plan. key: what its bytes depend on. compute(job) writes kept/ and removed/ (or its own files)
-    into ``job.folder`` and returns facts for the manifest, the same every time."""
-
-    title: str
-    name: str
-    kind: str
-    method: str
-    options: dict[str, Any]
-    seed: int
-    key: str
-    source: str
-    versions: dict[str, str]
-    parent: Stage | None
-    compute: Callable[[Job], dict[str, Any]]
-
-    @property
-    def tabular(self) -> bool:
-        return self.title[:2].isdigit()
-
-
-@dataclass(frozen=True)
-class Job:
-    """What a stage is given to compute itself."""
-
-    stage: Stage
-    folder: Path
-    work: Path
-    recipe: Recipe
-    stages: tuple[Stage, ...]
-    workers: int
-
-    @property
-    def parent(self) -> Path:
-        """The folder of the stage before."""
-        assert self.stage.parent is not None
-        return self.work / self.stage.parent.title
-
-    def before(self, stage: Stage, kind: str) -> Stage | None:
-        """The nearest stage of a kind before a stage."""
-        at = stage.parent
-        while at is not None and at.kind != kind:
-            at = at.parent
-        return at
+_LOCK, _HOLDER = ".lock", ".lock.json"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did. done and cached: stage titles; funnel: a row a stage (see `funnel`)."""
+    """What a run did. done and cached: stage titles; funnel: a row a stage, where the caller asked for one."""
 
     work: Path
     done: list[str]
@@ -105,130 +64,134 @@ def run(
     workers: int = 1,
     on_stage: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Runs what is not there yet. Raises TamisError with one sentence; a killed run is taken up by the same call."""
-    from curate.stages.everything import plan
-
+    """Runs what is not there yet. Raises TamisError with one sentence; a run that was stopped is taken up by the same call."""
     work = Path(work)
-    stages = _until(plan(recipe), until)
     done: list[str] = []
     cached: list[str] = []
-    with _held(work):
+    with held(work):
+        _tell_older(work)
+        stages = plan(recipe, work)
+        wanted = up_to(stages, until)
+        if problems := not_ready(recipe, work, wanted):
+            raise RequestError("\n".join(problems))
         write_text(work / "recipe.yaml", _yaml(recipe.resolved))
+        _write_plan(work, recipe, stages)
         _settle(work, stages)
-        for stage in stages:
+        for number, stage in enumerate(wanted):
             if state(work, stage) == "cached":
                 cached.append(stage.title)
                 continue
             if on_stage:
                 on_stage(stage.title)
-            _compute(stage, stages, recipe, work, workers)
+            facts = _compute(stage, Before(recipe, stages[:number], work), work, workers)
+            for line in stage.kind.says(stage.step, facts):
+                say(f"  {line}")
             done.append(stage.title)
-        write_json(work / "stages.json", {"recipe": recipe.name, "stages": [stage.title for stage in stages]})
         if until is None:
             _sweep(work, stages)
-    return Outcome(work, done, cached, funnel(work))
+    return Outcome(work, done, cached)
 
 
 def state(work: Path, stage: Stage) -> str:
     """ "cached", or why the stage would run: "new", "started", "changed"."""
     try:
-        if read_json(work / stage.title / "manifest.json")["key"] == stage.key:
+        if read_json(work / stage.title / MANIFEST)["key"] == stage.key:
             return "cached"
         changed = "changed"
     except (OSError, ValueError, KeyError):
         changed = "new"
-    return "started" if _partial(work, stage).is_dir() else changed
+    return "started" if unfinished(work, stage).is_dir() else changed
 
 
-def funnel(work: Path) -> list[dict[str, Any]]:
-    """The funnel of a work folder: stage, method, in, out, kept, seconds, peak_mb, reasons (top ones, by count)."""
-    rows = []
-    for title in titles(work):
-        manifest = read_json(work / title / "manifest.json")
-        facts = read_json(_run_facts(work, title))
-        rows.append(
-            {
-                "stage": title,
-                "method": manifest["method"],
-                "in": manifest["in"],
-                "out": manifest["out"],
-                "kept": None if not manifest["in"] or manifest["out"] is None else manifest["out"] / manifest["in"],
-                "seconds": facts["seconds"],
-                "peak_mb": facts["peak_mb"],
-                "reasons": sorted(manifest["reasons"].items(), key=lambda item: (-item[1], item[0])),
-            }
-        )
-    return rows
-
-
-def titles(work: Path) -> list[str]:
-    """The stages of the last run in a work folder, in order."""
-    try:
-        listed = read_json(Path(work) / "stages.json")["stages"]
-    except (OSError, ValueError) as error:
-        raise WorkError(
-            f"{work} is not a work folder: it holds no stages.json; `tamis run RECIPE --work {work}` makes one"
-        ) from error
-    return [title for title in listed if (Path(work) / title / "manifest.json").is_file()]
-
-
-def _until(stages: tuple[Stage, ...], until: str | None) -> tuple[Stage, ...]:
+def up_to(stages: tuple[Stage, ...], until: str | None) -> tuple[Stage, ...]:
+    """The stages up to the one with a title, or to the last with a name; RequestError names them."""
     if until is None:
         return stages
     for number, stage in enumerate(stages):
-        if until in (stage.title, stage.name):
-            last = max(i for i, other in enumerate(stages) if until in (other.title, other.name))
-            return stages[: last + 1] if until != stage.title else stages[: number + 1]
-    raise RequestError(
-        f"--until {until}: there is no such stage; the stages are {', '.join(stage.title for stage in stages)}"
-    )
+        if until == stage.title:
+            return stages[: number + 1]
+    named = [number for number, stage in enumerate(stages) if until == stage.step.name]
+    if not named:
+        titles = ", ".join(stage.title for stage in stages)
+        raise RequestError(f"--until {until}: there is no such stage; the stages are {titles}")
+    return stages[: named[-1] + 1]
+
+
+def not_ready(recipe: Recipe, work: Path, stages: tuple[Stage, ...]) -> list[str]:
+    """What would stop stages that have to run, a sentence each: a package that is missing, a budget above what is there."""
+    problems = []
+    for number, stage in enumerate(stages):
+        if state(work, stage) != "cached":
+            problems += stage.kind.ready(stage.step, Before(recipe, stages[:number], work))
+    return list(dict.fromkeys(problems))
 
 
 # --- one stage -------------------------------------------------------------------------------------------------------
 
 
-def _compute(stage: Stage, stages: tuple[Stage, ...], recipe: Recipe, work: Path, workers: int) -> None:
-    folder = _partial(work, stage)
-    for stale in work.glob(f".{stage.title}.*"):
-        if stale != folder and stale.is_dir():
-            shutil.rmtree(stale)
-    folder.mkdir(parents=True, exist_ok=True)
-    for half in list(folder.rglob(".*.tmp")):  # what a killed run was writing
-        shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
+def _compute(stage: Stage, before: Before, work: Path, workers: int) -> dict[str, Any]:
+    folder = unfinished(work, stage)
+    _clear(work, stage, folder)
     start = time.monotonic()
     reset_peak()
-    facts = stage.compute(Job(stage, folder, work, recipe, stages, workers))
-    counts = _counts(stage, folder, work)
-    manifest = {
-        "stage": stage.title,
-        "kind": stage.kind,
-        "method": stage.method,
-        "options": stage.options,
-        "seed": stage.seed,
-        "key": stage.key,
-        "parent": stage.parent.key if stage.parent else None,
-        "source": stage.source,
-        "versions": stage.versions,
-        "facts": facts,
-        **counts,
-    }
-    run_facts = {
+    places = folders(before.recipe)
+    job = Job(stage, before, folder, work, workers)
+    with trace.reading(places.values()) as opened:
+        facts = stage.kind.compute(job, stage.step)
+    finish(stage, folder, work, facts)
+    run = {
         "seconds": round(time.monotonic() - start, 3),
         "peak_mb": peak_mb(),
         "workers": workers,
         "python": platform.python_version(),
         "host": platform.node(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "opened": trace.stamps(
+            (path for path in opened | job.opened if not path.is_relative_to(work.resolve())), places
+        ),
     }
-    write_json(_run_facts(work, stage.title) if not stage.tabular else folder / "run.json", run_facts)
-    write_json(folder / "manifest.json", manifest)  # last: a folder with a manifest is whole
+    write_json(run_facts(folder, True) if stage.table else run_facts(work / stage.title, False), run)
     _replace(folder, work / stage.title)
+    return facts
+
+
+def _clear(work: Path, stage: Stage, folder: Path) -> None:
+    """Takes away what runs of other keys had begun, and what one that was stopped was writing."""
+    for stale in work.glob(f".{stage.title}.*"):
+        if stale != folder and stale.is_dir():
+            shutil.rmtree(stale)
+    folder.mkdir(parents=True, exist_ok=True)
+    for half in list(folder.rglob(".*.tmp")):
+        shutil.rmtree(half) if half.is_dir() else half.unlink(missing_ok=True)
+
+
+def finish(stage: Stage, folder: Path, work: Path, facts: dict[str, Any]) -> None:
+    """The manifest, which a product takes into its own; last: a folder that has one is whole."""
+    manifest = {
+        "contract": CONTRACT,
+        "stage": stage.title,
+        "name": stage.step.name,
+        "kind": stage.step.kind,
+        "table": stage.table,
+        "method": stage.step.method,
+        "options": stage.step.options,
+        "seed": stage.seed,
+        "key": stage.key,
+        "static": stage.static,
+        "parent": stage.parent.key if stage.parent else None,
+        "code": stage.code,
+        "versions": stage.versions,
+        "facts": facts,
+        "claims": list(stage.kind.claims(stage.step, facts)),
+        **_counts(stage, folder, work),
+    }
+    write_json(folder / MANIFEST, manifest)
 
 
 def _counts(stage: Stage, folder: Path, work: Path) -> dict[str, Any]:
-    """Rows in, out and removed, with the reasons. The numbers inside a reason are folded, as in "length: N words < 3"."""
-    before = read_json(work / stage.parent.title / "manifest.json")["out"] if stage.parent else None
-    if not stage.tabular:
+    """Rows in, out and removed, with the reasons, counted without the numbers inside them."""
+    before = read_json(work / stage.parent.title / MANIFEST)["out"] if stage.parent else None
+    if not stage.table:
         return {"in": before, "out": before, "removed": 0, "reasons": {}}
     out = sum(pl.scan_parquet(part).select(pl.len()).collect().item() for part in table.shards(folder / "kept"))
     reasons: Counter[str] = Counter()
@@ -245,23 +208,11 @@ def _counts(stage: Stage, folder: Path, work: Path) -> dict[str, Any]:
     }
 
 
-def folded(reason: str) -> str:
-    """A reason with its place and the first number left out, so that reasons can be counted.
-
-    >>> folded("length: 2 words < 3"), folded("a.jsonl:7: not JSON")
-    ('length: N words < 3', 'not JSON')
-    """
-    reason = re.sub(r"^\S+:\d+: ", "", reason)
-    name, colon, detail = reason.partition(": ")
-    return f"{name}{colon}{re.sub(r'[-+]?[0-9][0-9_,.]*', 'N', detail, count=1)}" if colon else reason
+# --- the work folder -------------------------------------------------------------------------------------------------
 
 
-def _run_facts(work: Path, title: str) -> Path:
-    """Seconds, memory and host: beside a product, since a release is pushed as it is; inside a stage's own folder."""
-    return work / title / "run.json" if title[:2].isdigit() else work / f"{title}.run.json"
-
-
-def _partial(work: Path, stage: Stage) -> Path:
+def unfinished(work: Path, stage: Stage) -> Path:
+    """The folder that a stage is computed in before it takes its place."""
     return work / f".{stage.title}.{stage.key[:16]}"
 
 
@@ -276,81 +227,101 @@ def _replace(folder: Path, final: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def _write_plan(work: Path, recipe: Recipe, stages: tuple[Stage, ...]) -> None:
+    planned = [
+        {
+            "title": stage.title,
+            "name": stage.step.name,
+            "kind": stage.step.kind,
+            "key": stage.key,
+            "table": stage.table,
+        }
+        for stage in stages
+    ]
+    write_json(work / PLAN, {"contract": CONTRACT, "recipe": recipe.name, "stages": planned})
+
+
+def _tell_older(work: Path) -> None:
+    """Says what happens to a folder that another version of Tamis wrote."""
+    try:
+        version = read_json(work / PLAN).get("contract", 1)
+    except (OSError, ValueError):
+        return
+    if version != CONTRACT:
+        say(
+            f"  {work} was written by {'an older' if version < CONTRACT else 'a newer'} version of Tamis; its stages are "
+            "computed anew, each taking the place of the old one"
+        )
+
+
 def _settle(work: Path, stages: tuple[Stage, ...]) -> None:
     """After a crash: a stage that was whole but not yet renamed takes its place; a stage whose number changed moves."""
     for stage in stages:
-        folder = _partial(work, stage)
-        if (folder / "manifest.json").is_file():
+        folder = unfinished(work, stage)
+        if (folder / MANIFEST).is_file():
             _replace(folder, work / stage.title)
     by_key = {}
-    for path in sorted(work.glob("*/manifest.json")):
+    for path in sorted(work.glob(f"*/{MANIFEST}")):
         try:
             by_key[read_json(path)["key"]] = path.parent
         except (ValueError, KeyError):
             continue
     wrong = [
-        stage for stage in stages if stage.tabular and by_key.get(stage.key, work / stage.title) != work / stage.title
+        stage for stage in stages if stage.table and by_key.get(stage.key, work / stage.title) != work / stage.title
     ]
     for stage in wrong:
-        os.rename(by_key[stage.key], _partial(work, stage))
+        os.rename(by_key[stage.key], unfinished(work, stage))
     for stage in wrong:
-        manifest = read_json(_partial(work, stage) / "manifest.json")
-        write_json(_partial(work, stage) / "manifest.json", {**manifest, "stage": stage.title})
-        _replace(_partial(work, stage), work / stage.title)
+        manifest = read_json(unfinished(work, stage) / MANIFEST)
+        write_json(unfinished(work, stage) / MANIFEST, {**manifest, "stage": stage.title})
+        _replace(unfinished(work, stage), work / stage.title)
 
 
 def _sweep(work: Path, stages: tuple[Stage, ...]) -> None:
     """After a whole run, nothing stays of stages that the recipe no longer has."""
     keep = {stage.title for stage in stages}
-    for path in work.iterdir():
-        ours = re.fullmatch(r"\d\d-[\w.-]+|release|model|study", path.name) and (path / "manifest.json").is_file()
-        if (ours and path.name not in keep) or path.name.startswith(".old."):
+    for path in list(work.iterdir()):
+        if path.name.startswith(".old.") or (path.name not in keep and _was_a_stage(path)):
             shutil.rmtree(path)
+            run_facts(path, False).unlink(missing_ok=True)
 
 
-# --- the work folder -------------------------------------------------------------------------------------------------
+def _was_a_stage(path: Path) -> bool:
+    try:
+        return {"key", "kind", "stage"} <= read_json(path / MANIFEST).keys()
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 @contextmanager
-def _held(work: Path) -> Iterator[None]:
+def held(work: Path) -> Iterator[None]:
     """The work folder belongs to one run at a time; the lock goes with the process, however it ends."""
     if work.exists() and not work.is_dir():
         raise WorkError(f"{work} is a file; give a folder with --work")
     strangers = [p.name for p in work.iterdir() if not p.name.startswith(".")][:3] if work.is_dir() else []
-    if strangers and not any((work / name).exists() for name in ("recipe.yaml", "stages.json", ".lock")):
+    if strangers and not any((work / name).exists() for name in ("recipe.yaml", PLAN, _LOCK)):
         raise WorkError(f"{work} holds other files ({', '.join(strangers)}); give an empty or a new folder with --work")
     work.mkdir(parents=True, exist_ok=True)
-    with open(work / ".lock", "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            try:
-                holder = json.loads(lock.read())
-                who = f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['since']}"
-            except (ValueError, KeyError):
-                who = "another process"
-            raise WorkError(
-                f"{work} is held by {who}; wait for it, stop it, or give another folder with --work"
-            ) from error
-        lock.seek(0)
-        lock.truncate()
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        since = time.strftime("%Y-%m-%d %H:%M:%S")
-        lock.write(json.dumps({"pid": os.getpid(), "host": platform.node(), "command": command, "since": since}))
-        lock.flush()
-        yield
+    try:
+        with FileLock(work / _LOCK, timeout=0):
+            command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            holder = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": since}
+            write_text(work / _HOLDER, json.dumps(holder))
+            yield
+    except Timeout as error:
+        raise WorkError(
+            f"{work} is held by {_holder(work)}; wait for it, stop it, or give another folder with --work"
+        ) from error
+
+
+def _holder(work: Path) -> str:
+    try:
+        holder = read_json(work / _HOLDER)
+        return f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['since']}"
+    except (OSError, ValueError, KeyError):
+        return "another process"
 
 
 def _yaml(resolved: dict[str, Any]) -> str:
-    import yaml
-
     return yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True, width=120)
-
-
-def key_of(parent: Stage | None, **parts: Any) -> str:
-    """A stage's key: a hash of all that its bytes depend on."""
-    return digest({"contract": _CONTRACT, "parent": parent.key if parent else None, **parts})
-
-
-__all__ = ["Job", "Outcome", "Stage", "folded", "funnel", "key_of", "run", "state", "titles"]

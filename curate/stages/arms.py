@@ -1,71 +1,138 @@
-"""The arms of a study: which rows each arm holds at each draw.
-
-A *draw* is a hash-drawn 80 % of the pool, the same for every arm, so that a deterministic selector has draws too. Every arm
-picks once a draw, at the largest budget; the smaller budgets are the prefixes by ``rank``.
-"""
+"""Arms: the rows that each arm of a study holds at each draw, chosen from the table that enters the first `select`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
-from curate.contract import columns
-from curate.contract.draws import draw, draws
-from curate.contract.errors import DataError
-from curate.contract.files import whole
+import train as trainer
+from curate.contract import columns, methods
 from curate.contract.methods import Method
-from curate.contract.progress import bar
+from curate.load.source import template_sets
+from curate.render.few_shot import exemplars
+from curate.render.rows import render_rows
+from curate.rows import arms, selector, training
+from curate.rows.holdout import REASON
 from curate.rows.pool import Pool
+from curate.run.ask import name_and_options
+from curate.run.job import Job
+from curate.run.stage import Before, Stage, Step
 
-SHARE = 0.8
+if TYPE_CHECKING:
+    from curate.run.ask import Ask
+
+SECTION = "study"
+NEEDS = {
+    "train": "a study trains models: say which with a `train:` section, at least `train: {model: …}`",
+    "holdout": "a study is measured on held-out records: add `holdout: {fraction: 0.05}`",
+    "select": "a study's arms draw from the table that enters the first `select`; add a `select` step",
+}
+PRODUCT = "arms"
+BASELINES = ("random", "longest", "stratified")  # always among the arms
+_FILES = [Path(trainer.__file__).parent / "study/run.py"]
 
 
-def drawn(ids: list[str], number: int, seed: int) -> np.ndarray:
-    """The rows of draw ``number``: int64 (floor(0.8 n),), those with the smallest hashes, in the order of the pool."""
-    order = np.lexsort((np.asarray(ids, dtype=np.str_), draws(seed, f"study.draw/{number}", ids)))
-    return np.sort(order[: int(len(ids) * SHARE)]).astype(np.int64)
+def bind(given: Any, ask: Ask) -> Step | None:
+    """Of the study's section, the arms, budgets and draws."""
+    chosen: dict[str, tuple[Method, dict[str, Any]]] = {}
+    named = given.get("arms")
+    for arm, choice in named.items() if isinstance(named, dict) else ():
+        if (selected := _arm(arm, choice, ask)) is not None:
+            chosen[str(arm)] = selected
+    for baseline in BASELINES:
+        if not any(method.name == baseline for method, _ in chosen.values()):
+            method = methods.find(selector.ROOM, baseline, ask.folder)
+            chosen[baseline] = method, {p.word: p.default for p in method.parameters if p.word != "budget"}
+    budgets, draws = given.get("budgets"), given.get("draws", 5)
+    if not (isinstance(budgets, list) and all(isinstance(b, int) for b in budgets) and isinstance(draws, int)):
+        return None  # the study says so
+    extra = given.get("reference_budgets")
+    return Step(
+        kind="arms",
+        name="arms",
+        method="arms",
+        options={
+            "arms": {arm: {method.name: options} for arm, (method, options) in chosen.items()},
+            "budgets": sorted({*budgets, *(extra if isinstance(extra, list) else ())}),
+            "draws": draws,
+        },
+        written=None,
+        methods=tuple(method for method, _ in chosen.values()),
+        bound=chosen,
+    )
 
 
-def write_subsets(
-    folder: Path,
-    pool: Pool,
-    arms: dict[str, tuple[Method, dict[str, Any]]],
-    budgets: list[int],
-    n_draws: int,
-    seed: int,
-) -> None:
-    """Writes ``folder/<arm>/<draw>.parquet`` (id, rank i32, gain f32) for every arm and draw.
+def parent(step: Step, before: Before) -> Stage | None:
+    first = before.first("select")
+    return first.parent if first else before.table
 
-    Files that are there are kept, so that a killed study goes on. Cost: one selection of max(budgets) rows an arm and draw.
-    """
-    from curate.rows.pick import pick
 
-    size = int(len(pool) * SHARE)
-    if max(budgets) > size:
-        raise DataError(
-            f"study: the largest budget is {max(budgets):,}, but a draw holds {size:,} rows (80 % of a pool of {len(pool):,}); "
-            f"ask for at most {size:,}, or filter less"
-        )
-    with bar(n_draws * len(arms), "study: selecting") as advance:
-        for number in range(n_draws):
-            rows = None
-            for arm, (method, options) in arms.items():
-                path = folder / arm / f"{number}.parquet"
-                if not path.is_file():
-                    rows = pool.take(drawn(pool.ids, number, seed)) if rows is None else rows
-                    picks = pick(method, rows, max(budgets), options, draw(seed, "study.arm", str(number)) % 2**31)
-                    if len(budgets) > 1 and not picks.facts.get("nested", True):
-                        raise DataError(
-                            f"study: the arm '{arm}' ({method.name}) chooses other rows for each budget, so the first rows of a "
-                            "large choice are no smaller one; give the study one budget, or the arm options that keep prefixes "
-                            "(centroid: a k; facility_location: neither epsilon nor partitions; no quotas)"
-                        )
-                    ids = rows.table[columns.ID].gather(picks.index.tolist())
-                    rank = pl.Series(columns.RANK, np.arange(len(picks.index)), dtype=pl.Int32)
-                    gain = pl.Series(columns.GAIN, picks.gain, dtype=pl.Float32)
-                    with whole(path) as temporary:
-                        pl.DataFrame([ids, rank, gain]).write_parquet(temporary)
-                advance(1)
+def reads(step: Step, before: Before) -> dict[str, Any]:
+    """Which rows train, which is told by the model's tokenizer, and in which phrasing."""
+    recipe, tuned = before.recipe, before.need("train").step
+    return {
+        "holdout": before.need("holdout").key,
+        "render": before.need("render").step.options,
+        "sets": template_sets(before.need("load").step.bound, recipe.folder, "source_hash"),
+        "train": {name: tuned.options[name] for name in ("model", "chat", "max_length", "over_length")},
+        "model": training.model_content(recipe.folder, tuned.options["model"]),
+    }
+
+
+def code(step: Step) -> list[Path]:
+    return _FILES
+
+
+def ready(step: Step, before: Before) -> list[str]:
+    return training.missing(_FILES)
+
+
+def compute(job: Job, step: Step) -> dict[str, Any]:
+    from train.study.run import trainable
+
+    holdout = job.done(job.before.need("holdout"))
+    aside = holdout.read("removed").filter(pl.col(columns.REASON) == REASON)
+    rows = job.folder / "rows.parquet"
+    _render_once(job, rows, job.rows())
+    _render_once(job, job.folder / "holdout.parquet", aside)
+    options = job.before.need("train").step.options
+    usable = trainable(
+        rows,
+        train={**options, "model": training.model_path(job.recipe.folder, options["model"])},
+        base_texts=training.pretraining_texts(holdout.removed),
+        seed=job.seed,
+        folder=job.recipe.folder,
+    )
+    whole = job.light([asked for _, asked in step.bound.values()])
+    vectors = job.vectors(whole[columns.ID]) if any(method.reads_vectors for method, _ in step.bound.values()) else None
+    pool = Pool(whole, vectors).take(np.flatnonzero(whole[columns.ID].is_in(sorted(usable)).to_numpy()))
+    arms.write_subsets(
+        job.folder / "subsets", pool, step.bound, step.options["budgets"], step.options["draws"], job.seed
+    )
+    return {"pool": len(pool), "without_response": whole.height - len(pool)}
+
+
+def _arm(arm: str, choice: Any, ask: Ask) -> tuple[Method, dict[str, Any]] | None:
+    name, options = name_and_options(choice)
+    if "budget" in options:
+        ask.say(f"the arm '{arm}' takes its budgets from `study.budgets`; remove its `budget`", "arms", arm)
+    chosen = selector.chosen({name: {**options, "budget": 1}}, ask, "arms", arm)
+    if chosen is None:
+        return None
+    if chosen.method.reads_vectors:
+        ask.need("embed", f"the arm '{arm}' needs vectors; add an `embed` step before the select", "arms", arm)
+    return chosen.method, {word: value for word, value in chosen.options.items() if word != "budget"}
+
+
+def _render_once(job: Job, path: Path, rows: pl.DataFrame) -> None:
+    """A study trains and scores one phrasing a record, also where the release has all of them."""
+    if path.is_file():
+        return
+    asked = job.before.need("render").step.options
+    asked = {**asked, "templates": "one"} if asked["templates"] == "all" else asked
+    examples = exemplars(job.parent.kept, asked, job.seed)
+    kept, _ = render_rows(rows, **asked, exemplars=examples, seed=job.seed, folder=job.recipe.folder)
+    training.write_rows(path, kept)

@@ -59,7 +59,7 @@ def as_parquet(rows: list[dict[str, Any]]) -> bytes:
 def load(
     base: Path, *, seed: int = 0, templates: Path | None = None, **options: Any
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    chunks = list(records.records("files", options, base=base, seed=seed, templates=templates))
+    chunks = list(records.records("files", options, data=base, seed=seed, folder=templates))
     return pl.concat([kept for kept, _ in chunks]), pl.concat([removed for _, removed in chunks])
 
 
@@ -214,7 +214,7 @@ def test_the_documented_table_of_shapes_is_the_one_that_is_used() -> None:
     ]
     for shape, needed, renamed in records._SHAPES:
         assert load_set(f"pools/{shape}").needs <= {*needed, *renamed}
-        assert methods.accepts(next(p.annotation for p in COMMON if p.word == "as"), shape)
+        assert methods.accepts(next(p.annotation for p in COMMON if p.word == "shape"), shape)
 
 
 @pytest.mark.parametrize(("shape", "row"), TABLE)
@@ -243,9 +243,9 @@ def test_files_of_one_source_may_have_different_shapes(tmp_path: Path) -> None:
 
 def test_columns_of_two_shapes_are_not_guessed_at(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", lines([{"instruction": "a", "context": "", "response": "b", "output": "c"}]))
-    with pytest.raises(SourceError, match=r"fit several shapes \(dolly, alpaca\); name the shape with `as:`"):
+    with pytest.raises(SourceError, match=r"fit several shapes \(dolly, alpaca\); name the shape with `shape:`"):
         load(tmp_path, path="a.jsonl")
-    assert load(tmp_path, path="a.jsonl", **{"as": "dolly"})[0]["response"].to_list() == ["b"]
+    assert load(tmp_path, path="a.jsonl", shape="dolly")[0]["response"].to_list() == ["b"]
 
 
 def test_unknown_columns_are_listed_with_the_shapes_and_what_to_do(tmp_path: Path) -> None:
@@ -257,7 +257,7 @@ def test_unknown_columns_are_listed_with_the_shapes_and_what_to_do(tmp_path: Pat
         "a.jsonl",
         "`question`, `reply`",
         "dolly: instruction, context, response",
-        "`as:`",
+        "`shape:`",
         "`columns: {",
         "`template:`",
     ):
@@ -275,7 +275,7 @@ def test_columns_are_renamed_new_from_old_before_anything_is_read(tmp_path: Path
 
 def test_gpteacher_rows_load_as_alpaca_by_name_too(tmp_path: Path) -> None:
     write(tmp_path / "a.json", json.dumps([{"instruction": "a", "input": "", "response": "b"}]))
-    named, _ = load(tmp_path, path="a.json", columns={"output": "response"}, **{"as": "alpaca"})
+    named, _ = load(tmp_path, path="a.json", columns={"output": "response"}, shape="alpaca")
     guessed, _ = load(tmp_path, path="a.json")
     assert named.equals(guessed)
 
@@ -283,7 +283,7 @@ def test_gpteacher_rows_load_as_alpaca_by_name_too(tmp_path: Path) -> None:
 def test_as_and_template_together_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", lines(ROWS))
     with pytest.raises(RequestError, match="give one of the two"):
-        load(tmp_path, path="a.jsonl", template="flan/sentiment/sst2", **{"as": "alpaca"})
+        load(tmp_path, path="a.jsonl", template="flan/sentiment/sst2", shape="alpaca")
 
 
 def test_a_template_set_of_the_recipes_own_reads_any_columns(tmp_path: Path) -> None:
@@ -331,7 +331,7 @@ def test_the_size_of_the_chunks_changes_nothing(tmp_path: Path, monkeypatch: pyt
     write(tmp_path / "a.jsonl", lines(rows[:300]) + "bad\n" + lines(rows[300:]))
     whole = load(tmp_path, path="a.jsonl")
     monkeypatch.setattr(records, "CHUNK_ROWS", 7)
-    chunks = list(records.records("files", {"path": "a.jsonl"}, base=tmp_path, seed=0))
+    chunks = list(records.records("files", {"path": "a.jsonl"}, data=tmp_path, seed=0))
     assert {kept.height + removed.height for kept, removed in chunks[:-1]} == {7}
     assert pl.concat([kept for kept, _ in chunks]).equals(whole[0])
     assert pl.concat([removed for _, removed in chunks]).equals(whole[1])
@@ -350,27 +350,27 @@ def test_a_loader_beside_the_recipe_is_found_and_read_as_a_stream(
         "def load(*, first: int = 1):\n"
         '    for n in count(first):\n        yield Raw(str(n), {"prompt": f"{n}?", "completion": "yes"}, f"number {n}")\n',
     )
-    chunks = records.records("endless", {"first": 5}, base=tmp_path, seed=0, templates=tmp_path)
+    chunks = records.records("endless", {"first": 5}, data=tmp_path, seed=0, folder=tmp_path)
     two = [kept for kept, _ in islice(chunks, 2)]
     assert [chunk.height for chunk in two] == [100, 100]
     assert two[0]["prompt"][0] == "5?"
     assert records.describe("endless", {}, tmp_path) == "endless"
-    assert records.fingerprint("endless", {}, base=tmp_path, templates=tmp_path) == {"options": {"first": 1}}
+    assert records.fingerprint("endless", {}, data=tmp_path, folder=tmp_path) == {"options": {"first": 1}}
 
 
 def test_the_fingerprint_follows_the_content_and_not_the_time(tmp_path: Path) -> None:
     path = write(tmp_path / "pool/a.jsonl", lines(ROWS))
-    before = records.fingerprint("files", {"path": "pool"}, base=tmp_path)
+    before = records.fingerprint("files", {"path": "pool"}, data=tmp_path)
     os.utime(path, (0, 0))
-    assert records.fingerprint("files", {"path": "pool"}, base=tmp_path) == before
+    assert records.fingerprint("files", {"path": "pool"}, data=tmp_path) == before
     write(tmp_path / "pool/b.jsonl", lines(ROWS))
-    more = records.fingerprint("files", {"path": "pool"}, base=tmp_path)
+    more = records.fingerprint("files", {"path": "pool"}, data=tmp_path)
     write(path, lines(ROWS[:2]))
     assert (
         len(
             {
                 json.dumps(facts)
-                for facts in (before, more, records.fingerprint("files", {"path": "pool"}, base=tmp_path))
+                for facts in (before, more, records.fingerprint("files", {"path": "pool"}, data=tmp_path))
             }
         )
         == 3
@@ -411,7 +411,7 @@ def test_a_line_that_is_not_json_goes_to_removed_with_file_and_line(tmp_path: Pa
 def test_a_row_that_is_no_record_says_why(tmp_path: Path, line: str, reason: str) -> None:
     good = lines([{"prompt": "a", "completion": "b"}] * 19)
     write(tmp_path / "a.jsonl", good + line + "\n")
-    kept, removed = load(tmp_path, path="a.jsonl", **{"as": "prompt_completion"})
+    kept, removed = load(tmp_path, path="a.jsonl", shape="prompt_completion")
     assert kept.height == 19
     assert removed["reason"][0].startswith("a.jsonl:20: ")
     if "missing" not in reason:
@@ -433,12 +433,12 @@ def test_five_percent_of_a_file_may_be_bad_and_no_more(tmp_path: Path) -> None:
     assert (kept.height, removed.height) == (38, 3)
 
 
-def test_rows_that_where_leaves_out_go_to_removed_and_do_not_count_as_bad(tmp_path: Path) -> None:
+def test_rows_that_keep_leaves_out_go_to_removed_and_do_not_count_as_bad(tmp_path: Path) -> None:
     rows = [{"prompt": str(n), "completion": "x", "kind": n % 3, "ok": n > 2} for n in range(30)]
     write(tmp_path / "a.jsonl", lines(rows))
-    kept, removed = load(tmp_path, path="a.jsonl", where={"kind": [0, "1"], "ok": True})
+    kept, removed = load(tmp_path, path="a.jsonl", keep={"kind": [0, "1"], "ok": True})
     assert kept["prompt"].to_list() == [str(n) for n in range(3, 30) if n % 3 != 2]
-    assert removed["reason"][0] == "a.jsonl:1: where: ok is 'false'"
+    assert removed["reason"][0] == "a.jsonl:1: keep: ok is 'false'"
     assert json.loads(removed["fields"][2])["kind"] == 2
 
 
@@ -480,7 +480,7 @@ def test_csv_rows_come_back_whole_and_a_bad_one_is_named_by_its_line(
             line = len(re.findall("\r\n|\r|\n", text.getvalue())) + 1
         writer.writerow(row)
     write(tmp_path / "a.csv", text.getvalue())
-    found = list(files.load(path="a.csv", base=tmp_path))
+    found = list(files.load(path="a.csv", data=tmp_path))
     assert [tuple(row.fields.values()) for row in found if row.fields] == rows
     assert [row.where for row in found if row.problem] == [f"a.csv:{line}"]
 
@@ -502,8 +502,8 @@ WRONG: dict[str, tuple[str | bytes, dict[str, Any], str]] = {
     "not gzip": ("", {"path": "a.jsonl.gz"}, "the file holds no row"),
     "a missing column": (lines(ROWS), {"template": "flan/sentiment/sst2"}, "no row has the column .*`sentence`"),
     "a headless tsv": ("fine\t1\nbad\t0\n", {"path": "a.tsv", "template": "flan/sentiment/sst2"}, r"`header: \[…\]`"),
-    "where of no column": (lines(ROWS), {"where": {"kind": [1]}}, "no row has the column `kind`, which `where` reads"),
-    "nothing left": (lines(ROWS), {"where": {"input": ["never"]}}, "gives no record; the first row was removed"),
+    "keep of no column": (lines(ROWS), {"keep": {"kind": [1]}}, "no row has the column `kind`, which `keep` reads"),
+    "nothing left": (lines(ROWS), {"keep": {"input": ["never"]}}, "gives no record; the first row was removed"),
     "one object": ('{"version": 1,\n "data": []}', {"path": "a.json"}, r"\(`data`, `version`\) fit no shape"),
     "only bad rows": (
         "bad\n" * 3,
@@ -526,7 +526,7 @@ def test_a_source_that_cannot_be_read_is_told_in_one_sentence(tmp_path: Path, ca
 def test_a_misspelt_path_is_told_the_nearest_name(tmp_path: Path) -> None:
     write(tmp_path / "alpaca.jsonl", lines(ROWS))
     with pytest.raises(SourceError, match=r"Did you mean 'alpaca\.jsonl'"):
-        records.fingerprint("files", {"path": "alpacca.jsonl"}, base=tmp_path)
+        records.fingerprint("files", {"path": "alpacca.jsonl"}, data=tmp_path)
 
 
 def test_a_gzip_file_that_was_cut_is_told(tmp_path: Path) -> None:
@@ -549,7 +549,7 @@ def test_every_loader_declares_its_options_so_that_a_recipe_can_be_checked_witho
     found = methods.all_of("load")
     assert set(found) == {"files", "hub", "docstrings"}
     common = {parameter.word for parameter in COMMON}
-    assert common == {"name", "as", "template", "license", "task", "task_cluster", "columns", "where", "on_error"}
+    assert common == {"name", "shape", "template", "license", "task", "task_cluster", "columns", "keep", "on_error"}
     for method in found.values():
         assert not common & {parameter.word for parameter in method.parameters}
         assert method.summary
@@ -564,7 +564,7 @@ def test_every_loader_declares_its_options_so_that_a_recipe_can_be_checked_witho
     ("options", "rows", "removed"),
     [
         ({"path": "alpaca_union"}, 20_678, 10),
-        ({"path": "gpteacher/*.json.gz", "as": "alpaca", "columns": {"output": "response"}}, 14_131, 0),
+        ({"path": "gpteacher/*.json.gz", "shape": "alpaca", "columns": {"output": "response"}}, 14_131, 0),
         ({"path": "lima/lima_data.jsonl.gz"}, 1_030, 0),
         ({"path": "sst2/train.tsv.gz", "header": ["sentence", "label"], "template": "flan/sentiment/sst2"}, 6_920, 0),
         ({"path": "e2e_nlg/devset.csv.gz", "template": "flan/struct_to_text/e2e_nlg"}, 4_672, 0),

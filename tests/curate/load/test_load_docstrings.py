@@ -215,7 +215,7 @@ def test_the_number_of_workers_changes_nothing(orchard: Path, monkeypatch: pytes
 
 def test_a_file_that_is_not_python_is_removed_with_its_module(orchard: Path) -> None:
     (orchard / "orchard/broken.py").write_text("def f(:\n")
-    chunks = list(records.records("docstrings", {"packages": ["orchard"], "on_error": "remove"}, base=orchard, seed=0))
+    chunks = list(records.records("docstrings", {"packages": ["orchard"], "on_error": "remove"}, data=orchard, seed=0))
     removed = pl.concat([removed for _, removed in chunks])
     assert removed["reason"][0].startswith(
         "orchard.broken: not a Python file that this interpreter reads (invalid syntax"
@@ -224,7 +224,7 @@ def test_a_file_that_is_not_python_is_removed_with_its_module(orchard: Path) -> 
 
 
 def test_records_of_docstrings_go_through_their_template_set(orchard: Path) -> None:
-    (kept, removed), *rest = records.records("docstrings", {"packages": ["orchard"]}, base=orchard, seed=0)
+    (kept, removed), *rest = records.records("docstrings", {"packages": ["orchard"]}, data=orchard, seed=0)
     assert not rest
     assert removed.height == 0
     assert set(kept["template_set"]) == {"pools/docstrings"}
@@ -237,16 +237,16 @@ def test_records_of_docstrings_go_through_their_template_set(orchard: Path) -> N
 def test_a_package_that_is_not_installed_is_told(orchard: Path) -> None:
     for name in ("no_such_package", "os.path"):
         with pytest.raises(SourceError, match=f"the package '{name}' is not installed; install it, or leave it out"):
-            records.fingerprint("docstrings", {"packages": [name]}, base=orchard)
+            records.fingerprint("docstrings", {"packages": [name]}, data=orchard)
 
 
 def test_the_fingerprint_is_the_version_or_the_content_where_there_is_none(orchard: Path) -> None:
-    facts = [records.fingerprint("docstrings", {"packages": ["orchard"]}, base=orchard)]
+    facts = [records.fingerprint("docstrings", {"packages": ["orchard"]}, data=orchard)]
     assert facts == [{"packages": {"orchard": "2.5"}}]
     shutil.rmtree(orchard / "orchard-2.5.dist-info")
-    facts.append(records.fingerprint("docstrings", {"packages": ["orchard"]}, base=orchard))
+    facts.append(records.fingerprint("docstrings", {"packages": ["orchard"]}, data=orchard))
     (orchard / "orchard/short.py").write_text("x = 1\n")
-    facts.append(records.fingerprint("docstrings", {"packages": ["orchard"]}, base=orchard))
+    facts.append(records.fingerprint("docstrings", {"packages": ["orchard"]}, data=orchard))
     assert len({json.dumps(fact) for fact in facts}) == 3
 
 

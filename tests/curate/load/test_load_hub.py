@@ -85,7 +85,7 @@ answers = []
 for options in json.loads(sys.argv[1]):
     start = time.monotonic()
     try:
-        chunks = list(records.records("hub", options, base=Path(), seed=0))
+        chunks = list(records.records("hub", options, data=Path(), seed=0))
         answer = [row for kept, _ in chunks for row in kept.drop("fields").to_dicts()]
     except TamisError as error:
         answer = f"{type(error).__name__}: {error}"
@@ -207,5 +207,5 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_name_and_fingerprint_of_a_source_ask_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert records.describe("hub", {"path": "nyu-mll/glue", "revision": COMMIT, "config": "rte"}) == "glue-rte"
-    facts = records.fingerprint("hub", {**TRAIN, "split": "test"}, base=Path())
+    facts = records.fingerprint("hub", {**TRAIN, "split": "test"}, data=Path())
     assert facts == {"hub": "me/tiny", "revision": COMMIT, "config": None, "split": "test"}

@@ -19,8 +19,9 @@ def problems(path: Path, text: str, *sets: str) -> list[str]:
 def test_a_good_recipe_resolves_to_all_its_defaults(small: Path) -> None:
     found = recipes.read(small)
     assert found.name == "small" and found.seed == 3
-    assert [source.name for source in found.sources] == ["first", "second"]
-    assert [step.kind for step in found.steps] == ["filter", "dedup", "embed", "cluster", "select"]
+    assert [source.name for source in found.steps[0].bound] == ["first", "second"]
+    kinds = ["load", "holdout", "filter", "dedup", "embed", "cluster", "select", "render", "release"]
+    assert [step.kind for step in found.steps] == kinds
     assert found.resolved["steps"][4]["select"]["facility_location"]["budget"] == 12
     assert "min_words" in found.resolved["steps"][0]["filter"]["length"]
 
@@ -88,10 +89,10 @@ def test_set_reaches_sections_steps_and_sources(small: Path) -> None:
     sets = ["seed=9", "select.budget=5", "length.min_words=4", "first.license=apache-2.0", "render.templates=all"]
     found = recipes.read(small, sets)
     assert found.seed == 9
-    assert found.steps[4].options["budget"] == 5
-    assert found.steps[0].options["min_words"] == 4
-    assert found.sources[0].options["license"] == "apache-2.0"
-    assert (found.render or {})["templates"] == "all"
+    assert found.steps[6].options["budget"] == 5
+    assert found.steps[2].options["min_words"] == 4
+    assert found.steps[0].bound[0].options["license"] == "apache-2.0"
+    assert found.steps[7].options["templates"] == "all"
 
 
 def test_an_ambiguous_set_lists_the_names(small: Path) -> None:
@@ -99,7 +100,7 @@ def test_an_ambiguous_set_lists_the_names(small: Path) -> None:
     small.write_text(text)
     with pytest.raises(RecipeError, match="'filter' could mean several: length, script"):
         recipes.read(small, ["filter.min_words=3"])
-    assert recipes.read(small, ["length.min_words=3"]).steps[0].options["min_words"] == 3
+    assert recipes.read(small, ["length.min_words=3"]).steps[2].options["min_words"] == 3
 
 
 def test_a_set_that_names_nothing_suggests_the_nearest(small: Path) -> None:
@@ -115,14 +116,14 @@ def test_a_study_needs_training_a_holdout_and_a_select(small: Path) -> None:
 
 
 def test_random_longest_and_stratified_are_always_among_the_arms(small: Path) -> None:
-    text = RECIPE.replace("holdout: {rows: 6}", "holdout: {rows: 6, base: 0.2}")
+    text = RECIPE.replace("holdout: {rows: 6}", "holdout: {rows: 6, pretrain: 0.2}")
     small.write_text(text + "train: {model: tiny}\nstudy: {arms: {fl: facility_location}, budgets: [4, 8]}\n")
-    assert set(recipes.read(small).arms) == {"fl", "random", "longest", "stratified"}
+    assert set(recipes.read(small).resolved["study"]["arms"]) == {"fl", "random", "longest", "stratified"}
 
 
 def test_the_tiny_model_asks_for_text_to_learn_from(small: Path) -> None:
     found = problems(small, RECIPE + "train: {model: tiny}\n")
-    assert any("set aside a share, as in `holdout: {fraction: 0.05, base: 0.2}`" in problem for problem in found)
+    assert any("set aside a share, as in `holdout: {fraction: 0.05, pretrain: 0.2}`" in problem for problem in found)
 
 
 def test_a_missing_recipe_is_one_sentence(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from conftest import alpaca_rows, bytes_of, write_jsonl
 
 import tamis
 from curate.contract.errors import DataError, RequestError, WorkError
-from curate.rows import table
 from curate.run import recipe as recipes
 from curate.run import runner
-from curate.stages import everything as stages
+from curate.run.plan import plan
+from curate.run.work import Work
 
 COMMAND = [sys.executable, "-m", "curate.cli"]
 
@@ -29,14 +29,11 @@ def run(recipe: Path, work: Path, *sets: str, **options) -> runner.Outcome:
 
 
 def test_every_row_ends_up_kept_or_removed_with_a_reason(small: Path, tmp_path: Path) -> None:
-    outcome = run(small, tmp_path / "w")
-    first = outcome.funnel[0]
-    removed = pl.concat(
-        [table.read(tmp_path / "w" / row["stage"] / "removed") for row in outcome.funnel if row["stage"][:2].isdigit()],
-        how="diagonal",
-    )
+    run(small, tmp_path / "w")
+    stages = Work(tmp_path / "w").tables
+    removed = pl.concat([done.read("removed") for done in stages], how="diagonal")
     final = tamis.load(tmp_path / "w")
-    assert final.height + removed.height == 58 == first["out"]
+    assert final.height + removed.height == 58 == stages[0].manifest["out"]
     assert removed["reason"].null_count() == 0 and removed["stage"].null_count() == 0
     assert set(final["record"]) | set(removed["id"]) == set(tamis.load(tmp_path / "w", "load")["id"])
 
@@ -132,9 +129,9 @@ def test_until_stops_after_a_stage_and_names_them_when_wrong(small: Path, tmp_pa
 
 def test_the_plan_says_what_is_cached_without_running(small: Path, tmp_path: Path) -> None:
     found = recipes.read(small)
-    assert {runner.state(tmp_path / "w", stage) for stage in stages.plan(found)} == {"new"}
+    assert {runner.state(tmp_path / "w", stage) for stage in plan(found)} == {"new"}
     run(small, tmp_path / "w", until="dedup")
-    states = [runner.state(tmp_path / "w", stage) for stage in stages.plan(found)]
+    states = [runner.state(tmp_path / "w", stage) for stage in plan(found)]
     assert states[:4] == ["cached"] * 4 and set(states[4:]) == {"new"}
     assert not (tmp_path / "w" / "04-embed").exists()
 
@@ -168,7 +165,7 @@ def test_a_folder_with_other_files_is_not_taken_for_a_work_folder(small: Path, t
 
 
 def test_the_second_of_two_runs_says_who_holds_the_folder(small: Path, tmp_path: Path) -> None:
-    with runner._held(tmp_path / "w"):
+    with runner.held(tmp_path / "w"):
         done = subprocess.run(
             [*COMMAND, "run", str(small), "--work", str(tmp_path / "w")], capture_output=True, text=True
         )
@@ -197,34 +194,46 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing_half_written(
     assert bytes_of(tmp_path / "w") == bytes_of(tmp_path / "whole")
 
 
-def _killed_after(seconds: float, recipe: Path, work: Path, how: int) -> int:
-    with subprocess.Popen(
-        [*COMMAND, "run", str(recipe), "--work", str(work), "--workers", "1"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    ) as process:
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.send_signal(how)
-        process.wait()
-        return process.returncode
+_COUNTED = """
+import os, signal, sys
+from pathlib import Path
+from curate.run import recipe, runner
+
+last, done = int(sys.argv[3]), 0
+
+def counted(real):
+    def call(*arguments, **options):
+        global done
+        done += 1
+        if done == last:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **options)
+    return call
+
+os.replace, os.rename = counted(os.replace), counted(os.rename)
+runner.run(recipe.read(sys.argv[1]), Path(sys.argv[2]))
+print(done)
+"""
+
+
+def _killed_at(recipe: Path, work: Path, number: int) -> subprocess.CompletedProcess:
+    """A run that is killed just before it renames a file for the n-th time; 0: never."""
+    return subprocess.run(
+        [sys.executable, "-c", _COUNTED, str(recipe), str(work), str(number)], capture_output=True, text=True
+    )
 
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_and_started_again_gives_the_same_bytes(small: Path, tmp_path: Path) -> None:
-    start = time.monotonic()
-    assert _killed_after(300, small, tmp_path / "whole", signal.SIGKILL) == 0
-    length = time.monotonic() - start
+    renames = int(_killed_at(small, tmp_path / "whole", 0).stdout)
     moments = random.Random(7)
-    kills = 0
     for trial in range(3):
         work = tmp_path / f"killed{trial}"
-        for _ in range(3):
-            kills += _killed_after(length * moments.uniform(0.3, 0.95), small, work, signal.SIGKILL) == -signal.SIGKILL
-        assert _killed_after(300, small, work, signal.SIGKILL) == 0
+        first = moments.randrange(2, renames)
+        assert _killed_at(small, work, first).returncode == -signal.SIGKILL
+        assert _killed_at(small, work, moments.randrange(1, renames - first + 2)).returncode in (-signal.SIGKILL, 0)
+        assert _killed_at(small, work, 0).returncode == 0
         assert bytes_of(work) == bytes_of(tmp_path / "whole")
-    assert kills >= 3
 
 
 @pytest.mark.parametrize("stage", ["load", "filter", "dedup", "embed", "cluster", "select", "render"])
@@ -233,15 +242,15 @@ def test_a_stage_that_died_after_its_last_table_is_done_again(
 ) -> None:
     """The tables are there and the manifest is not; those of a selection hold other rows a shard than they did at first."""
     run(small, tmp_path / "whole")
-    counts, died = runner._counts, []
+    finish, died = runner.finish, []
 
-    def die(found: runner.Stage, *rest: Path) -> dict:
-        if found.kind == stage and not died:
-            died.append(found.title)
+    def die(planned: runner.Stage, *rest) -> None:
+        if planned.step.kind == stage and not died:
+            died.append(planned.title)
             raise KeyboardInterrupt
-        return counts(found, *rest)
+        finish(planned, *rest)
 
-    monkeypatch.setattr(runner, "_counts", die)
+    monkeypatch.setattr(runner, "finish", die)
     with pytest.raises(KeyboardInterrupt):
         run(small, tmp_path / "w")
     run(small, tmp_path / "w")
@@ -250,8 +259,8 @@ def test_a_stage_that_died_after_its_last_table_is_done_again(
 
 def test_a_file_that_a_killed_run_was_writing_does_not_stay(small: Path, tmp_path: Path) -> None:
     run(small, tmp_path / "whole")
-    for stage in stages.plan(recipes.read(small, [])):
-        half = runner._partial(tmp_path / "w", stage) / "data" / ".train-00000-of-00001.parquet.7.tmp"
+    for stage in plan(recipes.read(small, [])):
+        half = runner.unfinished(tmp_path / "w", stage) / "data" / ".train-00000-of-00001.parquet.7.tmp"
         half.parent.mkdir(parents=True)
         half.write_bytes(b"half")
     run(small, tmp_path / "w")

@@ -17,10 +17,10 @@ from curate.contract.errors import ContractError, DataError, RecipeError
 from curate.contract.files import read_json
 from curate.contract.methods import find
 from curate.release.verify import verify
+from curate.rows.arms import write_subsets
 from curate.rows.pool import Pool
 from curate.run import recipe as recipes
 from curate.run import runner
-from curate.stages.arms import write_subsets
 
 
 def run(folder: Path, steps: str, *sets: str, work: str = "w") -> Path:

@@ -8,8 +8,8 @@ import pytest
 
 from curate.contract import methods
 from curate.contract.errors import DataError
+from curate.rows import arms
 from curate.rows.pool import Pool
-from curate.stages import arms
 
 IDS = [f"row{i:03d}" for i in range(50)]
 

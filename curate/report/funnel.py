@@ -1,0 +1,108 @@
+"""The funnel of a work folder: rows in and out of every stage, and why rows left."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from curate.run.work import Done, Work
+
+_REASONS = 3  # told of a stage; what is beyond is one line
+_GAP, _INDENT = "  ", "    "
+_COLUMNS = ("stage", "method", "in", "out", "kept %", "s", "peak MB")
+_TEXTS = 2  # the first columns, which stand to the left
+_NARROWEST = 8  # that the method is cut to where the rest needs the room
+
+
+def rows(work: str | Path) -> list[dict[str, Any]]:
+    """A line a stage: stage, method, in, out, kept (a share), seconds, peak_mb, reasons (by count), old (left by a run of an
+    earlier recipe)."""
+    return [_line(done) for done in Work(work).stages]
+
+
+def lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
+    """The funnel as people read it, in lines of at most `width` characters where the numbers leave room for that: a table, the
+    reasons why rows left under their stage, a star before stages of an earlier recipe."""
+    star = any(row["old"] for row in rows)
+    cells = [_cells(row, ("*" if row["old"] else " ") if star else "") for row in rows]
+    widths = [max(len(line[i]) for line in [_COLUMNS, *cells]) for i in range(len(_COLUMNS))]
+    beyond = sum(widths) + len(_GAP) * (len(widths) - 1) - width
+    widths[1] = max(min(widths[1], _NARROWEST), widths[1] - max(beyond, 0))
+    head = _set(_COLUMNS, widths)
+    said = [head, "─" * len(head)]
+    for row, line in zip(rows, cells, strict=True):
+        said += [_set(line, widths), *_reasons(row["reasons"], widths, width)]
+    return said
+
+
+def earlier(work: str | Path) -> str:
+    """A sentence on the stages that are of an earlier recipe; empty where there are none."""
+    titles = [done.title for done in Work(work).old]
+    if not titles:
+        return ""
+    named = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
+    are, them = ("is", "it") if len(titles) == 1 else ("are", "them")
+    return (
+        f"{named} {are} of an earlier recipe, or of earlier sources or code: the last run did not come to {them}; "
+        f"`tamis run` on the recipe makes {them} anew"
+    )
+
+
+def _line(done: Done) -> dict[str, Any]:
+    manifest, run = done.manifest, done.run
+    return {
+        "stage": done.title,
+        "method": manifest["method"],
+        "in": manifest["in"],
+        "out": manifest["out"],
+        "kept": None if not manifest["in"] or manifest["out"] is None else manifest["out"] / manifest["in"],
+        "seconds": run.get("seconds", 0.0),
+        "peak_mb": run.get("peak_mb", 0),
+        "reasons": sorted(manifest["reasons"].items(), key=lambda item: (-item[1], item[0])),
+        "old": done.old,
+    }
+
+
+def _cells(row: dict[str, Any], mark: str) -> tuple[str, ...]:
+    return (
+        f"{mark}{row['stage']}",
+        row["method"],
+        "" if row["in"] is None else f"{row['in']:,}",
+        "" if row["out"] is None else f"{row['out']:,}",
+        "" if row["kept"] is None else f"{100 * row['kept']:.1f}",
+        f"{row['seconds']:.1f}",
+        f"{row['peak_mb']:,}",
+    )
+
+
+def _set(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """One line of the table: texts to the left, cut where they are too long, numbers to the right."""
+    texts = [f"{_cut(cell, width):<{width}}" for cell, width in zip(cells[:_TEXTS], widths, strict=False)]
+    numbers = [f"{cell:>{width}}" for cell, width in zip(cells[_TEXTS:], widths[_TEXTS:], strict=True)]
+    return _GAP.join([*texts, *numbers]).rstrip()
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
+def _reasons(reasons: Sequence[tuple[str, int]], widths: Sequence[int], width: int) -> list[str]:
+    """The reasons of a stage, most frequent first, each with its count."""
+    told = [(f"{count:,}", reason) for reason, count in reasons[:_REASONS]]
+    if rest := reasons[_REASONS:]:
+        more = f"{len(rest):,} other reasons" if len(rest) > 1 else "one other reason"
+        told.append((f"{sum(count for _, count in rest):,}", more))
+    digits = max((len(count) for count, _ in told), default=0)
+    hang = " " * (len(_INDENT) + digits + len(_GAP))
+    return [
+        line
+        for count, reason in told
+        for line in textwrap.wrap(
+            reason,
+            max(width, 2 * len(hang)),
+            initial_indent=f"{_INDENT}{count:>{digits}}{_GAP}",
+            subsequent_indent=hang,
+        )
+    ]
