@@ -194,8 +194,8 @@ def test_a_table_of_several_sets_keeps_its_order_and_its_bytes_whatever_is_done_
     assert kept.height == 250
     assert removed["reason"].unique().to_list() == ["the column `sentence1` is null"]
     monkeypatch.setattr("curate.render.rows.compile_set", lambda engine: None)
-    rows_module._renderer.cache_clear()
+    rows_module._compiled.cache_clear()
     by_engine, gone = render_rows(table, no_options=0.4)
     assert kept.equals(by_engine)
     assert removed.equals(gone)
-    rows_module._renderer.cache_clear()
+    rows_module._compiled.cache_clear()
