@@ -1,8 +1,8 @@
 """Looks over template sets: `tamis templates check`, and what `ls` and `show` print.
 
 Reading a set already refuses what can never work: an unknown key, bad Jinja, a role that is not there, options without an
-answer (``READING``). The rules of rules.py, row_rules.py and hub_rules.py find what would run and be wrong; each is one
-function, named by its rule. ``rules()`` lists them all.
+answer (``READING``). The rules of the files ``*_rules.py`` find what would run and be wrong; each is one function, named
+by its rule. ``rules()`` lists them all.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ from typing import Any
 
 from curate.contract.errors import RequestError, RowSkipped, TemplateError
 from curate.contract.progress import track
+from curate.lint.choice_rules import CHOICES
 from curate.lint.hub_rules import HUB, Fetch, fetch, fetched
 from curate.lint.row_rules import REAL, ROWS, example
-from curate.lint.rules import STATIC, near_duplicates
+from curate.lint.set_rules import SET
 from curate.lint.subject import LIMITS, Raw, Subject
+from curate.lint.telling_rules import TELLING, TELLING_ON_ROWS, near_duplicates
+from curate.lint.wording_rules import WORDING, WORDING_ON_ROWS
 from curate.template import sandbox
 from curate.template.engine import Engine
 from curate.template.sets import Finding, TemplateSet, load_set, names, read_set
@@ -42,13 +45,15 @@ READING = {  # rules of curate/template/sets.py
     "message-roles": "Messages that have no user's, or do not end with the assistant's.",
     "duplicate-name": "Two templates of one name.",
 }
+_STATIC = (*WORDING, *TELLING, *CHOICES, *SET)
+_ON_ROWS = (*WORDING_ON_ROWS, *TELLING_ON_ROWS, *ROWS)
 
 
 def rules() -> dict[str, str]:
     """Every rule and what it finds."""
-    functions = (*STATIC, near_duplicates, example, *ROWS, *REAL, *HUB)
-    found = {_rule(function.__name__): (function.__doc__ or "").split("\n\n")[0] for function in functions}
-    return READING | {rule: " ".join(said.split()) for rule, said in found.items()}
+    functions = (*_STATIC, near_duplicates, example, *_ON_ROWS, *REAL, *HUB)
+    said = {_rule(function.__name__): (function.__doc__ or "").split("\n\n")[0] for function in functions}
+    return READING | {rule: " ".join(text.split()) for rule, text in said.items()}
 
 
 def _rule(function: str) -> str:
@@ -73,25 +78,30 @@ def findings(
     """
     if data is not None and len(sets) != 1:
         raise RequestError("--data: name the one set that these rows are for")
-    found: list[Finding] = []
+    wrong: list[Finding] = []
     subjects: list[Subject] = []
     for name in sets or names():
         template_set, unreadable = read_set(name, folder)
-        found += unreadable
+        wrong += unreadable
         if template_set is not None:
             subjects.append(Subject(template_set))
     with sandbox.watched():
         for subject in track(subjects, "checking"):
-            found += _checked(subject)
+            wrong += _checked(subject)
             if data is not None:
-                found += on_rows(subject.set, list(islice(_rows(data, header, folder or Path()), limit)))
+                wrong += on_rows(subject.set, list(islice(_rows(data, header, folder or Path()), limit)))
             if hub and subject.set.hub is not None:
-                for where, there in fetched(subject.set, fetch):
-                    found += [finding for rule in HUB for finding in rule(subject, where, there)]
-                    rows = [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)]
-                    found += on_rows(subject.set, rows) if subject.set.needs <= set(there.columns) else []
-    found += near_duplicates(subjects)
-    return [asdict(finding) for finding in dict.fromkeys(found)]
+                wrong += _against_the_hub(subject, fetch)
+    wrong += near_duplicates(subjects)
+    return [asdict(finding) for finding in dict.fromkeys(wrong)]
+
+
+def _against_the_hub(subject: Subject, fetch: Fetch) -> Iterator[Finding]:
+    for where, there in fetched(subject.set, fetch):
+        for rule in HUB:
+            yield from rule(subject, where, there)
+        if subject.set.needs <= set(there.columns):
+            yield from on_rows(subject.set, [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)])
 
 
 def check(template_set: TemplateSet) -> list[Finding]:
@@ -101,13 +111,13 @@ def check(template_set: TemplateSet) -> list[Finding]:
 
 
 def _checked(subject: Subject) -> list[Finding]:
-    return [finding for rule in (*STATIC, example, *ROWS) for finding in rule(subject)]
+    return [finding for rule in (*_STATIC, example, *_ON_ROWS) for finding in rule(subject)]
 
 
 def on_rows(template_set: TemplateSet, rows: Sequence[Raw]) -> list[Finding]:
     """What real rows show: (where, columns) of each."""
     subject = Subject(template_set, rows)
-    return [finding for rule in (*ROWS, *REAL) for finding in rule(subject)]
+    return [finding for rule in (*_ON_ROWS, *REAL) for finding in rule(subject)]
 
 
 def _rows(data: str, header: list[str] | None, folder: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -120,18 +130,20 @@ def _rows(data: str, header: list[str] | None, folder: Path) -> Iterator[tuple[s
 
 def listing() -> list[dict[str, Any]]:
     """The library, one mapping a set: name, about, templates, inverted, choices, license, verified."""
-    return [
-        {
-            "name": found.name,
-            "about": found.about,
-            "templates": len(found.templates),
-            "inverted": sum(template.kind == "inverted" for template in found.templates),
-            "choices": ", ".join(found.choices) if isinstance(found.choices, tuple) else found.choices,
-            "license": found.license,
-            "verified": found.verified,
-        }
-        for found in map(load_set, names())
-    ]
+    return [_listed(load_set(name)) for name in names()]
+
+
+def _listed(template_set: TemplateSet) -> dict[str, Any]:
+    choices = template_set.choices
+    return {
+        "name": template_set.name,
+        "about": template_set.about,
+        "templates": len(template_set.templates),
+        "inverted": sum(template.kind == "inverted" for template in template_set.templates),
+        "choices": ", ".join(choices) if isinstance(choices, tuple) else choices,
+        "license": template_set.license,
+        "verified": template_set.verified,
+    }
 
 
 def summary(rows: list[dict[str, Any]]) -> str:

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 from curate.contract.errors import MissingExtra, SourceError
-from curate.lint.rules import label_names, out_of_order, plain_label
+from curate.lint.choice_rules import label_names, out_of_order, plain_label
 from curate.lint.subject import Subject, reads
 from curate.template.sets import Finding, TemplateSet
 
@@ -68,20 +68,20 @@ def fetched(template_set: TemplateSet, fetch: Fetch) -> Iterator[tuple[str, Fetc
         yield where, fetch(path, config, str(revision) if revision else None, split)
 
 
-def hub_columns(subject: Subject, where: str, found: Fetched) -> Iterator[Finding]:
+def hub_columns(subject: Subject, where: str, there: Fetched) -> Iterator[Finding]:
     """A column that the set reads is not in the Hub's dataset."""
-    missing = sorted(subject.set.needs - set(found.columns))
+    missing = sorted(subject.set.needs - set(there.columns))
     if missing:
-        why = f"{where} has no column {', '.join(missing)}; there are: {', '.join(found.columns)}"
+        why = f"{where} has no column {', '.join(missing)}; there are: {', '.join(there.columns)}"
         yield subject.at_key("hub-columns", ("columns",), why, "read the columns that are there")
 
 
-def hub_labels(subject: Subject, where: str, found: Fetched) -> Iterator[Finding]:
+def hub_labels(subject: Subject, where: str, there: Fetched) -> Iterator[Finding]:
     """The label names of a set, or its choices, stand in another order than the Hub's."""
     for role, source in subject.set.columns.items():
         ours = label_names(source)
-        for column in reads(source) & found.labels.keys():
-            theirs = found.labels[column]
+        for column in reads(source) & there.labels.keys():
+            theirs = there.labels[column]
             choices = subject.set.choices if role == subject.set.answer else None
             ours = ours or (choices if isinstance(choices, tuple) else ())
             if ours and (len(ours) != len(theirs) or out_of_order(theirs, ours, by_synonyms=True)):

@@ -7,7 +7,7 @@ pieces("Q: {{ q }}{% if a %}!{% endif %}")
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -39,7 +39,7 @@ class Piece(NamedTuple):
 @lru_cache(maxsize=8192)
 def pieces(source: str) -> tuple[Piece, ...]:
     """The pieces of a text in their order. Comments are left out."""
-    found: list[Piece] = []
+    parts: list[Piece] = []
     guards: list[str] = []
     kind, inside, start, line = "", "", 0, 0
     for _, token, value in ENVIRONMENT.lex(source):
@@ -50,14 +50,14 @@ def pieces(source: str) -> tuple[Piece, ...]:
             if kind == "block":
                 _enter_or_leave(text, guards)
             if kind != "comment":
-                found.append(Piece(kind, text, start, _guarding(guards)))
+                parts.append(Piece(kind, text, start, _guarding(guards)))
             kind = ""
         elif kind:
             inside += value
         elif token == "data":
-            found.append(Piece("text", value, line, _guarding(guards)))
+            parts.append(Piece("text", value, line, _guarding(guards)))
         line += value.count("\n")
-    return tuple(found)
+    return tuple(parts)
 
 
 def _guarding(guards: list[str]) -> tuple[str, ...]:
@@ -78,6 +78,15 @@ def _enter_or_leave(statement: str, guards: list[str]) -> None:
 def literal(source: str, gap: str = "\x00") -> str:
     """The words that the template itself says; ``gap`` stands where a value is printed or a block begins or ends."""
     return "".join(piece.text if piece.kind == "text" else gap for piece in pieces(source))
+
+
+def literals(template: Template, prompt_only: bool = False) -> Iterator[tuple[int, Piece]]:
+    """The literal text of a template, piece by piece, with the number of its message."""
+    messages = template.messages[:-1] if prompt_only else template.messages
+    for number, (_, source) in enumerate(messages):
+        for piece in pieces(source):
+            if piece.kind == "text":
+                yield number, piece
 
 
 @lru_cache(maxsize=8192)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
 
 from curate.contract.errors import RowSkipped, TemplateError
 from curate.lint.metrics import METRICS
-from curate.lint.rules import WORDS_AND_ROWS
-from curate.lint.subject import LIMITS, Row, Subject, seams
+from curate.lint.subject import LIMITS, Findings, Row, Rule, Subject, seams
 from curate.template.engine import Rendered
 from curate.template.sets import Finding
-
-Findings = Iterator[Finding]
-
 
 # --- examples --------------------------------------------------------------------------------------------------------
 
@@ -49,7 +44,7 @@ def empty_heading(subject: Subject) -> Findings:
             heads = _HEADING.search(seam.before) and (not seam.after or seam.after.startswith("\n"))
             if not heads or seam.message == len(template.messages) - 1:
                 continue
-            values = [v for row, _ in subject.renderings(template) for v in subject.values(template, row, seam.source)]
+            values = subject.every_value(template, seam.source)
             empty = sum(not value.strip() for value in values)
             if empty and subject.often(empty, len(values)):
                 heading = seam.before.strip().rpartition("\n")[2]
@@ -90,7 +85,7 @@ def inverted_enumerator(subject: Subject) -> Findings:
     for template in subject.set.templates:
         if template.kind != "inverted" or "answer" not in template.input_reads:
             continue
-        given = [v for row, _ in subject.renderings(template) for v in subject.values(template, row, "answer")]
+        given = subject.every_value(template, "answer")
         listed = any(re.search(r"(?m)^\W*A[.):]|\(A\)", _prompt(r)) for _, r in subject.renderings(template))
         if given and not listed and all(re.fullmatch(r"\(?[A-Ea-e][.)]?\)?", value) for value in given):
             why = f"gives the letter `{given[0]}` as the answer and shows no options"
@@ -103,7 +98,7 @@ def gold_round_trip(subject: Subject) -> Findings:
     for template in subject.set.templates if metrics else ():
         if template.kind == "inverted":
             continue
-        found: dict[str, list[str]] = defaultdict(list)
+        failing: dict[str, list[str]] = defaultdict(list)  # what is wrong: the targets
         of = 0
         for _, rendered in subject.renderings(template):
             of += 1
@@ -111,10 +106,10 @@ def gold_round_trip(subject: Subject) -> Findings:
             right = [rendered.choices[rendered.answer]] if rendered.choices and rendered.answer is not None else []
             for name, metric in metrics:
                 if metric(gold, right or rendered.references) < 1:
-                    found[f"`{name}` does not give its own right target all points"].append(gold)
+                    failing[f"`{name}` does not give its own right target all points"].append(gold)
                 elif any(metric(other, right) >= 1 for other in _others(rendered)):
-                    found[f"`{name}` gives a wrong choice all points"].append(gold)
-        for why, golds in found.items():
+                    failing[f"`{name}` gives a wrong choice all points"].append(gold)
+        for why, golds in failing.items():
             if subject.often(len(golds), of):
                 mend = "name another metric, or put the choices so that it tells them apart"
                 said = f"has targets such as `{golds[0][:60]}`; {why}"
@@ -150,7 +145,9 @@ def dropped_rows(subject: Subject) -> Findings:
     dropped = subject.dropped.total()
     if dropped > LIMITS.dropped * subject.total:
         why = f"{dropped:,} of {subject.total:,} rows would be dropped: {_reasons(subject.dropped)}"
-        yield subject.at_key("dropped-rows", ("columns",), why, "mend the columns, or say in the set's `when` which rows stay")
+        yield subject.at_key(
+            "dropped-rows", ("columns",), why, "mend the columns, or say in the set's `when` which rows stay"
+        )
     if subject.left_out > LIMITS.left_out * subject.total:
         why = f"`when` leaves {subject.left_out:,} of {subject.total:,} rows out"
         yield subject.at_key("dropped-rows", ("when",), why, "ask for less, or for other rows")
@@ -234,9 +231,9 @@ def _prompt(rendered: Rendered) -> str:
     return "\n\n".join(message["content"] for message in rendered.messages[:-1])
 
 
-ROWS: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
-    *WORDS_AND_ROWS, empty_heading, empty_gap, untrimmed_target, inverted_enumerator, gold_round_trip, too_long,
+ROWS: tuple[Rule, ...] = (
+    empty_heading, empty_gap, untrimmed_target, inverted_enumerator, gold_round_trip, too_long,
 )  # fmt: skip
-REAL: tuple[Callable[[Subject], Iterable[Finding]], ...] = (
+REAL: tuple[Rule, ...] = (
     dropped_rows, failing_rows, target_not_choice, never_drawn, prompt_collision, one_answer,
 )  # fmt: skip

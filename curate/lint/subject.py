@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
@@ -67,7 +67,6 @@ class Subject:
         self.set = template_set
         self.real = raw is not None
         self._raw = raw
-        self._number = {template.name: i for i, template in enumerate(template_set.templates)}
         self.rows: list[Row] = []
         self.total = 0
         self.dropped: Counter[str] = Counter()
@@ -94,6 +93,10 @@ class Subject:
     @cached_property
     def engine(self) -> Engine:
         return Engine(self.set)
+
+    @cached_property
+    def _number(self) -> dict[str, int]:
+        return {template.name: i for i, template in enumerate(self.set.templates)}
 
     def _fields(self) -> Iterable[Raw]:
         return (
@@ -166,6 +169,10 @@ class Subject:
             except Exception:  # a template that fails is a finding of `example` or `failing-rows`
                 return
 
+    def every_value(self, template: Template, source: str) -> list[str]:
+        """``values`` of all rows for which a template applies."""
+        return [value for row, _ in self.renderings(template) for value in self.values(template, row, source)]
+
     # --- places ------------------------------------------------------------------------------------------------------
 
     def at(
@@ -201,6 +208,10 @@ class Subject:
             return []
 
 
+Findings = Iterator[Finding]
+Rule = Callable[[Subject], Findings]
+
+
 def _reason(error: RowSkipped) -> str:
     """A reason without the values that differ from row to row."""
     return re.sub(r"'[^']*'|\"[^\"]*\"", "'…'", str(error))
@@ -223,10 +234,10 @@ def answers(template_set: TemplateSet, template: Template, roles: dict[str, Any]
 def seams(template: Template) -> Iterator[Seam]:
     """Each value that is printed outside every block."""
     for number, (_, source) in enumerate(template.messages):
-        found = pieces(source)
-        for i, piece in enumerate(found):
+        parts = pieces(source)
+        for i, piece in enumerate(parts):
             if piece.kind == "print" and not piece.guards:
-                before, after = (found[i - 1] if i else None), (found[i + 1] if i + 1 < len(found) else None)
+                before, after = (parts[i - 1] if i else None), (parts[i + 1] if i + 1 < len(parts) else None)
                 yield Seam(number, _beside(before), piece.text, _beside(after), piece.line)
 
 

@@ -14,7 +14,7 @@ from curate.contract.errors import RequestError, SourceError
 from curate.lint.check import READING, findings, rules
 from curate.lint.hub_rules import Fetched, fetch
 from curate.lint.pieces import pieces, whole_roles
-from curate.lint.rules import wrong_article
+from curate.lint.wording_rules import wrong_article
 from curate.template.sets import names
 
 FREE = """\

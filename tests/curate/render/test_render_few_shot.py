@@ -145,7 +145,9 @@ def test_the_recipe_check_says_it_with_the_line(tmp_path: Path):
     with pytest.raises(RecipeError, match=r"few_shot has no option 'shot'\. Did you mean 'shots'"):
         recipes.read(path, [])
     path.write_text("name: a\nload:\n  - files: {path: a.jsonl}\nrender: {few_shot: {share: 0.3}}\n", "utf-8")
-    assert (recipes.read(path, []).render or {})["few_shot"]["share"] == 0.3
+    step = recipes.read(path, []).step("render")
+    assert step is not None
+    assert step.options["few_shot"]["share"] == 0.3
 
 
 def test_a_run_says_how_many_records_have_fewer_examples_than_asked(tmp_path: Path):
