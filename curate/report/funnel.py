@@ -31,9 +31,12 @@ def lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
     beyond = sum(widths) + len(_GAP) * (len(widths) - 1) - width
     widths[1] = max(min(widths[1], _NARROWEST), widths[1] - max(beyond, 0))
     head = _set(_COLUMNS, widths)
+    reasons = [_reasons(row["reasons"]) for row in rows]
+    digits = max((len(count) for told in reasons for count, _ in told), default=0)
     said = [head, "─" * len(head)]
-    for row, line in zip(rows, cells, strict=True):
-        said += [_set(line, widths), *_reasons(row["reasons"], widths, width)]
+    for line, told in zip(cells, reasons, strict=True):
+        said.append(_set(line, widths))
+        said += [part for count, reason in told for part in _wrapped(count, reason, digits, width)]
     return said
 
 
@@ -88,21 +91,16 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _reasons(reasons: Sequence[tuple[str, int]], widths: Sequence[int], width: int) -> list[str]:
-    """The reasons of a stage, most frequent first, each with its count."""
-    told = [(f"{count:,}", reason) for reason, count in reasons[:_REASONS]]
+def _reasons(reasons: Sequence[tuple[str, int]]) -> list[tuple[str, str]]:
+    """(how many rows left, why) of a stage, the most frequent first; what is beyond a few is one line."""
+    told = [(f"−{count:,}", reason) for reason, count in reasons[:_REASONS]]
     if rest := reasons[_REASONS:]:
-        more = f"{len(rest):,} other reasons" if len(rest) > 1 else "one other reason"
-        told.append((f"{sum(count for _, count in rest):,}", more))
-    digits = max((len(count) for count, _ in told), default=0)
+        others = f"{len(rest):,} other reasons" if len(rest) > 1 else "another reason"
+        told.append((f"−{sum(count for _, count in rest):,}", others))
+    return told
+
+
+def _wrapped(count: str, reason: str, digits: int, width: int) -> list[str]:
     hang = " " * (len(_INDENT) + digits + len(_GAP))
-    return [
-        line
-        for count, reason in told
-        for line in textwrap.wrap(
-            reason,
-            max(width, 2 * len(hang)),
-            initial_indent=f"{_INDENT}{count:>{digits}}{_GAP}",
-            subsequent_indent=hang,
-        )
-    ]
+    first = f"{_INDENT}{count:>{digits}}{_GAP}"
+    return textwrap.wrap(reason, max(width, 2 * len(hang)), initial_indent=first, subsequent_indent=hang)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,7 @@ import polars as pl
 
 from curate.contract import columns
 from curate.contract.errors import RequestError
-from curate.rows import table
-from curate.run import runner
+from curate.run.work import Done, Work
 
 _TEXT = 160  # characters of a text that a table shows
 
@@ -19,51 +19,60 @@ def rows(
     work: Path, *, stage: str | None, removed: bool, reason: str | None, id: str | None, limit: int
 ) -> list[dict[str, Any]]:
     """Rows for a terminal or JSON; see `tamis show --help`."""
-    titles = [title for title in runner.titles(work) if title[:2].isdigit()]
+    whole = Work(work)
     if id is not None:
-        return _history(work, titles, id)
-    if stage is not None:
-        chosen = [title for title in titles if stage in (title, title.partition("-")[2])]
-        if not chosen:
-            raise RequestError(f"{work} has no stage '{stage}'; it has {', '.join(titles)}")
-    else:
-        chosen = titles if removed else titles[-1:]
-    found: list[dict[str, Any]] = []
-    for title in chosen:
-        for part in table.scan(work / title / ("removed" if removed else "kept")):
+        return _history(whole, id)
+    shown: list[dict[str, Any]] = []
+    for done in _asked(whole, stage, removed):
+        for path in done.removed if removed else done.kept:
+            part = pl.read_parquet(path)
             if reason is not None:
                 part = part.filter(pl.col(columns.REASON).str.contains(reason, literal=True))
-            found += [_shown(row) for row in part.head(limit - len(found)).iter_rows(named=True)]
-            if len(found) >= limit:
-                return found
-    return found
+            shown += [_shown(row) for row in part.head(limit - len(shown)).iter_rows(named=True)]
+            if len(shown) >= limit:
+                return shown
+    return shown
 
 
-def _history(work: Path, titles: list[str], id: str) -> list[dict[str, Any]]:
+def _asked(work: Work, stage: str | None, removed: bool) -> Sequence[Done]:
+    """The tables to look at: those of a title or name; without one all of them for removed rows, else the last one that the
+    last run came to."""
+    if stage is not None:
+        return [done for done in work.tables if stage in (done.title, done.name)] or [work.stage(stage)]
+    if removed:
+        return work.tables
+    return ([done for done in work.tables if not done.old] or [work.stage()])[-1:]
+
+
+def _history(work: Work, id: str) -> list[dict[str, Any]]:
     """Everything that happened to one row: where it passed, what was added, where and why it left."""
     story: list[dict[str, Any]] = []
     known: dict[str, Any] = {}
-    for title in titles:
-        for side in ("kept", "removed"):
-            for path in table.shards(work / title / side):
-                mine = pl.col(columns.ID) == id
-                if columns.RECORD in pl.read_parquet_schema(path):
-                    mine = mine | (pl.col(columns.RECORD) == id)
-                for row in pl.scan_parquet(path).filter(mine).collect().iter_rows(named=True):
-                    new = {
-                        name: value
-                        for name, value in _shown(row).items()
-                        if known.get(name) != value and value is not None
-                    }
-                    known |= new
-                    event = "removed: " + str(row.get(columns.REASON)) if side == "removed" else "kept"
-                    added = "; ".join(
-                        f"{name}={value}" for name, value in new.items() if name not in (columns.STAGE, columns.REASON)
-                    )
-                    story.append({"stage": title, "what": event, "new or changed": added})
+    for done in work.tables:
+        for side, paths in (("kept", done.kept), ("removed", done.removed)):
+            for row in _of_id(paths, id):
+                shown = _shown(row)
+                new = {name: value for name, value in shown.items() if known.get(name) != value and value is not None}
+                known |= new
+                event = "removed: " + str(row.get(columns.REASON)) if side == "removed" else "kept"
+                added = "; ".join(
+                    f"{name}={value}" for name, value in new.items() if name not in (columns.STAGE, columns.REASON)
+                )
+                story.append({"stage": done.title, "what": event, "new or changed": added})
     if not story:
-        raise RequestError(f"no stage of {work} knows a row '{id}'; `tamis show {work}` prints ids")
+        raise RequestError(f"no stage of {work.folder} knows a row '{id}'; `tamis show {work.folder}` prints ids")
     return story
+
+
+def _of_id(paths: Sequence[Path], id: str) -> list[dict[str, Any]]:
+    """The rows of shards that have an id, or phrase the record that has it."""
+    mine = []
+    for path in paths:
+        is_mine = pl.col(columns.ID) == id
+        if columns.RECORD in pl.read_parquet_schema(path):
+            is_mine = is_mine | (pl.col(columns.RECORD) == id)
+        mine += pl.scan_parquet(path).filter(is_mine).collect().iter_rows(named=True)
+    return mine
 
 
 def _shown(row: dict[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ def test_run_prints_the_funnel_and_where_things_are(finished: Path) -> None:
     done = tamis("run", finished / "recipe.yaml", "--work", finished / "work")
     for part in ("The funnel", "00-load", "06-select", "kept %", "peak MB", "Nothing to do: all", "release/README.md"):
         assert part in done.stdout, part
+    assert done.stderr == ""
 
 
 def test_plan_lists_the_stages_and_runs_nothing(finished: Path, tmp_path: Path) -> None:
@@ -93,6 +94,35 @@ def test_verify_passes_a_release_and_fails_a_changed_one(finished: Path, tmp_pat
     card.write_text(card.read_text() + "\nedited\n")
     done = tamis("verify", tmp_path / "copy")
     assert done.returncode == 1 and "README.md" in done.stdout
+
+
+def test_after_a_run_that_stopped_early_every_command_says_what_is_of_an_earlier_recipe(
+    finished: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    work = shutil.copytree(finished / "work", tmp_path / "work")
+    change = ("--set", "filter.min_words=9")
+    done = tamis("run", finished / "recipe.yaml", "--work", work, *change, "--until", "filter")
+    assert done.returncode == 0, done.stderr
+    said = "03-dedup, 04-embed, 05-cluster, 06-select, 07-render and release are of an earlier recipe"
+    assert said in done.stderr and "\n*03-dedup" in done.stdout and "\n 02-filter" in done.stdout
+    assert tamis("verify", work).returncode == 1 and said.split(",")[0] in tamis("verify", work).stdout
+    for command in (("funnel", "--json"), ("show", "--json"), ("report", "--json"), ("card",)):
+        done = tamis(command[0], work, *command[1:])
+        assert done.returncode == 0 and said in done.stderr, command
+    rows = json.loads(tamis("funnel", work, "--json").stdout)
+    assert [row["stage"] for row in rows if not row["old"]] == ["00-load", "01-holdout", "02-filter"]
+    assert "messages" not in json.loads(tamis("show", work, "--json").stdout)[0]  # the last table that the run came to
+    assert tamis("show", work, "--stage", "render", "--json").returncode == 0
+
+
+def test_a_work_without_a_release_has_no_card_and_nothing_to_verify(finished: Path, tmp_path: Path) -> None:
+    done = tamis("run", finished / "recipe.yaml", "--work", tmp_path / "w", "--until", "holdout")
+    assert done.returncode == 0, done.stderr
+    for command in ("card", "verify"):
+        done = tamis(command, tmp_path / "w")
+        assert done.returncode == 2 and "holds no release; add `release: {}`" in done.stderr
 
 
 def test_doctor_and_cache_print_tables() -> None:

@@ -1,0 +1,67 @@
+"""Looking into a work folder: tamis show, funnel, report."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from curate.cli.arguments import Json, WorkPath
+from curate.cli.printing import print_blocks, print_funnel, print_json, print_table, say, warn
+
+
+def show(
+    work: WorkPath,
+    stage: Annotated[str | None, typer.Option(help="Stage folder or name; the last table if not given.")] = None,
+    removed: Annotated[
+        bool, typer.Option("--removed", help="Rows that left at this stage (at any stage, without --stage).")
+    ] = False,
+    reason: Annotated[str | None, typer.Option(help="Only removed rows whose reason holds this text.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Everything that happened to one row.")] = None,
+    limit: Annotated[int, typer.Option(help="How many rows.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Look at rows: kept or removed, at any stage, or one row through all of them."""
+    from curate.report import funnel
+    from curate.report import show as showing
+
+    rows = showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit)
+    if as_json or id is not None:
+        print_table(rows, as_json)
+    else:
+        print_blocks(rows)
+    warn(funnel.earlier(work))
+
+
+def funnel(work: WorkPath, as_json: Json = False) -> None:
+    """The funnel of a work folder: rows in and out of every stage, and why rows left."""
+    print_funnel(work, as_json)
+
+
+def report(
+    work: WorkPath,
+    stage: Annotated[str | None, typer.Option(help="A select stage; the last one if not given.")] = None,
+    clusters: Annotated[
+        str | None, typer.Option(metavar="K,K,…", help="Instead: how many clusters the pool falls into, as 8,16,32,64.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """What a selection kept of its pool: diversity against random subsets, shares, lengths, a map, on one page."""
+    from curate.contract import progress
+    from curate.diversity import against_random
+    from curate.report import funnel, selection_report
+
+    with progress.shown():
+        if clusters is not None:
+            lines, sentence = selection_report.clusters(work, stage, clusters)
+            print_table(lines, as_json, title="How many clusters")
+            if not as_json:
+                say(sentence)
+        elif as_json:
+            print_json(selection_report.data(work, stage))
+        else:
+            path, numbers = selection_report.write(work, stage)
+            title = "Diversity, against 100 random subsets of the same size (alike: |z| below 3)"
+            print_table(against_random.rows(numbers["diversity"]), title=title)
+            say(f"{path}")
+    warn(funnel.earlier(work))
