@@ -61,13 +61,13 @@ def names(texts: list[str] | pl.Series, label: np.ndarray, words: int = 3) -> di
             f"cluster names: {len(texts)} texts and {len(label)} labels; there should be one label a text"
         )
     series = pl.Series("text", texts, dtype=pl.String).fill_null("")
-    found = {int(one): NOISE for one in np.unique(label[label < 0])}
+    name_of = {int(one): NOISE for one in np.unique(label[label < 0])}
     ranked = _ranked(_counts(_drawn(series, label)))
     taken = {NOISE}
     for one in np.unique(label[label >= 0]).tolist():
-        found[one] = _name(ranked.get(one, []), words, taken) or f"cluster {one}"
-        taken.add(found[one])
-    return found
+        name_of[one] = _name(ranked.get(one, []), words, taken) or f"cluster {one}"
+        taken.add(name_of[one])
+    return name_of
 
 
 def _drawn(texts: pl.Series, label: np.ndarray) -> pl.DataFrame:

@@ -52,7 +52,9 @@ def split(
 
     reason: why a row is on neither side, null for the others; duplicate_of, matched: the held-out record and the run of
         words that a training row shares with it, where that is why.
-    fraction, rows, task_cluster: as `hold_out` takes them. With a task cluster, rows of the clusters that are too close to
+    fraction: the share of the rows to keep aside, about; each group of duplicates has this chance.
+    rows: in its place, how many rows, exactly where the groups allow it, else the most below.
+    task_cluster: in its place, the cluster of tasks whose rows are kept aside; rows of the clusters that are too close to
         it (`EXCLUDED`) are on neither side.
     overlap: what happens when 13 words in a row stand in both a training record and a held-out one: "fail" (the default
         with a task cluster) or "remove", which takes the training row away; None looks for none.
@@ -78,20 +80,20 @@ def split(
             f"holdout: nothing is left to train on, since {task_cluster} is held out and {' and '.join(gone)} with it; load "
             "rows of other clusters beside them"
         )
-    found = pl.DataFrame(schema=ngrams.SCHEMA)
+    leaks = pl.DataFrame(schema=ngrams.SCHEMA)
     overlap = overlap or ("fail" if task_cluster is not None else None)
     if overlap is not None:
-        found = _overlapping(table, sides["aside"].to_numpy(), train.to_numpy())
-        if overlap == "fail" and found.height:
-            raise ContractError(_leak(table, found))
-        if found.height == train.sum():
+        leaks = _overlapping(table, sides["aside"].to_numpy(), train.to_numpy())
+        if overlap == "fail" and leaks.height:
+            raise ContractError(_leak(table, leaks))
+        if leaks.height == train.sum():
             raise ContractError(
                 f"holdout: every training row shares {_RUN} words in a row with a held-out record; load other rows beside them"
             )
-    shares = found.select(
+    shares = leaks.select(
         pl.col("row").cast(pl.UInt32),
         pl.lit(f"overlap: shares {_RUN} words in a row with a held-out record").alias("shares"),
-        table[columns.ID].gather(found["other"]).alias(columns.DUPLICATE_OF),
+        table[columns.ID].gather(leaks["other"]).alias(columns.DUPLICATE_OF),
         pl.col("ngram").alias(columns.MATCHED),
     )
     return (
@@ -160,18 +162,18 @@ def _overlapping(table: pl.DataFrame, aside: np.ndarray, train: np.ndarray) -> p
     place = by_id["at"].to_numpy().astype(np.int64)
     text = tables.text_of(by_id, "record")
     training, held_out = np.flatnonzero(train[place]), np.flatnonzero(aside[place])
-    found = ngrams.shared(text.gather(training.tolist()), text.gather(held_out.tolist()), _RUN)
-    return found.with_columns(
-        pl.Series("row", place[training[found["row"].to_numpy()]]),
-        pl.Series("other", place[held_out[found["other"].to_numpy()]]),
+    runs = ngrams.shared(text.gather(training.tolist()), text.gather(held_out.tolist()), _RUN)
+    return runs.with_columns(
+        pl.Series("row", place[training[runs["row"].to_numpy()]]),
+        pl.Series("other", place[held_out[runs["other"].to_numpy()]]),
     )
 
 
-def _leak(table: pl.DataFrame, found: pl.DataFrame) -> str:
-    row, other, run = found.row(0)
+def _leak(table: pl.DataFrame, leaks: pl.DataFrame) -> str:
+    row, other, run = leaks.row(0)
     name, source = table[columns.ID], table[columns.SOURCE]
     return (
-        f"holdout: {found.height:,} training {'row shares' if found.height == 1 else 'rows share'} {_RUN} words in a row with a "
+        f"holdout: {leaks.height:,} training {'row shares' if leaks.height == 1 else 'rows share'} {_RUN} words in a row with a "
         f'held-out record; the first is {name[row]} of {source[row]}, which shares "{run}" with {name[other]} of '
         f"{source[other]}; leave that source out, or say `overlap: remove`"
     )

@@ -38,18 +38,18 @@ def shared(texts: pl.Series, others: pl.Series, n: int = 13, *, seed: int = 0) -
     if not len(known):
         return pl.DataFrame(schema=SCHEMA)
     look = _Look(known)
-    hits = []
+    parts = []
     for start, words in _slices(texts, "n-grams: texts"):
         row, place, value = _grams(words, n, seed)
         there = look.up(value)
         row, place, value = row[there], place[there], value[there]
         first = np.flatnonzero(np.diff(row, prepend=-1))  # rows come in order, so that each one's first hit is kept
-        hits.append(_lines(words, start, row[first], place[first], value[first], n))
-    found = pl.concat(hits) if hits else pl.DataFrame(schema=_LINES)
-    if found.is_empty():
+        parts.append(_lines(words, start, row[first], place[first], value[first], n))
+    hits = pl.concat(parts) if parts else pl.DataFrame(schema=_LINES)
+    if hits.is_empty():
         return pl.DataFrame(schema=SCHEMA)
-    wanted = _first(others, found["value"].unique().sort().to_numpy(), n, seed)
-    both = found.join(wanted, on="value", how="left", suffix="_other", maintain_order="left")
+    wanted = _first(others, hits["value"].unique().sort().to_numpy(), n, seed)
+    both = hits.join(wanted, on="value", how="left", suffix="_other", maintain_order="left")
     same = both.filter(pl.col("ngram") == pl.col("ngram_other")).select(
         "row", pl.col("row_other").alias("other"), "ngram"
     )
@@ -127,12 +127,12 @@ def _lines(words: pl.Series, start: int, row: np.ndarray, place: np.ndarray, val
 
 def _first(texts: pl.Series, wanted: np.ndarray, n: int, seed: int) -> pl.DataFrame:
     """The first place of each wanted hash."""
-    found = []
+    lines = []
     look = _Look(wanted)
     for start, words in _slices(texts, "n-grams: where they stand"):
         row, place, value = _grams(words, n, seed)
         at = look.up(value)
         _, first = np.unique(value[at], return_index=True)
         at = at[np.sort(first)]
-        found.append(_lines(words, start, row[at], place[at], value[at], n))
-    return pl.concat(found).unique("value", keep="first", maintain_order=True)
+        lines.append(_lines(words, start, row[at], place[at], value[at], n))
+    return pl.concat(lines).unique("value", keep="first", maintain_order=True)

@@ -77,9 +77,9 @@ def find(table: pl.DataFrame, embed: Callable[[list[str]], np.ndarray], seed: in
     best, score = np.zeros(len(tasks), int), -np.inf
     for number in range(2, min(len(tasks) - 1, MOST_CLUSTERS) + 1):
         label = AgglomerativeClustering(number, linkage="ward").fit_predict(means)
-        found = float(silhouette_score(means, label, metric="cosine"))
-        if found > score + 1e-9:
-            best, score = label, found
+        silhouette = float(silhouette_score(means, label, metric="cosine"))
+        if silhouette > score + 1e-9:
+            best, score = label, silhouette
     names = {label: f"auto_{tasks[_central(means, best == label)]}" for label in set(best.tolist())}
     flan = dict(table.select(task_of(table), columns.TASK_CLUSTER).drop_nulls().unique(maintain_order=True).iter_rows())
     known = [i for i, task in enumerate(tasks) if task in flan]

@@ -32,12 +32,12 @@ def count(texts: pl.Series, tokenizer: str = WORDS, folder: Path | None = None) 
     if tokenizer == WORDS:
         return texts.fill_null("").str.count_matches(r"\S+").to_numpy().astype(np.int64)
     read = _read(tokenizer, folder)
-    found = np.zeros(len(texts), np.int64)
+    tokens = np.zeros(len(texts), np.int64)
     for start in track(range(0, len(texts), _SLICE), "counting tokens"):
         part = texts.slice(start, _SLICE).fill_null("").to_list()
         encoded = read.encode_batch_fast(part, add_special_tokens=False)
-        found[start : start + len(part)] = [len(one) for one in encoded]
-    return found
+        tokens[start : start + len(part)] = [len(one) for one in encoded]
+    return tokens
 
 
 def counter(tokenizer: str = WORDS, folder: Path | None = None) -> Callable[[str], int]:

@@ -18,13 +18,13 @@ def blobs(groups: int = 4, each: int = 40, spread: float = 0.05) -> np.ndarray:
 
 
 def test_the_number_of_groups_that_there_are_is_suggested():
-    found = report(blobs(), [6, 2, 3, 4, 5], seeds=3)
-    assert [line["k"] for line in found] == [2, 3, 4, 5, 6]
-    at = {line["k"]: line for line in found}
+    lines = report(blobs(), [6, 2, 3, 4, 5], seeds=3)
+    assert [line["k"] for line in lines] == [2, 3, 4, 5, 6]
+    at = {line["k"]: line for line in lines}
     assert at[4]["stability"] == 1 and at[4]["silhouette"] > 0.9
     assert at[4]["smallest"] == at[4]["largest"] == 40
     assert at[6]["stability"] < 1 and at[6]["silhouette"] < at[4]["silhouette"]
-    assert suggest(found) == 4
+    assert suggest(lines) == 4
 
 
 def test_figures_are_those_of_kmeans_with_the_same_seeds():
@@ -43,23 +43,30 @@ def test_figures_are_those_of_kmeans_with_the_same_seeds():
 
 @given(st.integers(0, 2**32 - 1), st.integers(3, 40), st.integers(2, 8))
 @settings(max_examples=40, deadline=None)
-def test_the_silhouette_is_that_of_scikit_learn(seed, n, groups):
-    from sklearn.metrics import silhouette_score
-
+def test_the_silhouette_is_that_of_its_definition(seed, n, groups):
     rng = np.random.default_rng(seed)
     vectors, label = rng.normal(size=(n, 3)), rng.integers(0, groups, n) * 3
     assume(1 < len(set(label.tolist())) < n)
     vectors[rng.integers(0, n, n // 3)] = vectors[0]  # copies
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    assert silhouette(vectors, label) == pytest.approx(silhouette_score(vectors, label, metric="cosine"), abs=1e-9)
+    distances = np.maximum(1 - vectors @ vectors.T, 0)
+    np.fill_diagonal(distances, 0)
+    expected = []
+    for row, own in enumerate(label):
+        others = (label == own) & (np.arange(n) != row)
+        inside = distances[row, others].mean() if others.any() else None
+        outside = min(distances[row, label == other].mean() for other in set(label.tolist()) - {own})
+        larger = max(inside or 0, outside)
+        expected.append(0.0 if inside is None or larger < 1e-12 else (outside - inside) / larger)
+    assert silhouette(distances, label) == pytest.approx(np.mean(expected), abs=1e-9)
 
 
 def test_a_silhouette_of_one_cluster_or_of_single_rows_is_none():
-    vectors = np.eye(3)
-    assert silhouette(vectors, np.zeros(3)) is None and silhouette(vectors, np.arange(3)) is None
-    found = report(blobs(), [1], seeds=2)
-    assert found[0]["silhouette"] is None and found[0]["stability"] == 1
-    assert suggest(found) is None
+    distances = 1 - np.eye(3)
+    assert silhouette(distances, np.zeros(3)) is None and silhouette(distances, np.arange(3)) is None
+    lines = report(blobs(), [1], seeds=2)
+    assert lines[0]["silhouette"] is None and lines[0]["stability"] == 1
+    assert suggest(lines) is None
 
 
 def test_neither_the_order_of_the_rows_nor_rows_of_zeros_change_a_figure():
