@@ -129,7 +129,7 @@ def find(kind: str, name: str, folder: Path | None = None) -> Method:
     """The method ``name`` of a room, or MethodError with the nearest name. folder: the recipe's."""
     known = _files(room(kind, folder), folder)
     if name not in known:
-        there = sorted(name for name, method in known.items() if method.broken is None)
+        there = sorted(all_of(kind, folder))
         raise MethodError(
             f"unknown {kind} method '{name}'{nearest(name, there)}; there are: {', '.join(there) or 'none'}"
         )

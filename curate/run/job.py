@@ -11,6 +11,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cached_property
 from multiprocessing import get_context
@@ -21,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from curate.contract import columns
-from curate.contract.errors import ContractError
+from curate.contract.errors import ContractError, DataError
 from curate.contract.files import read_json, write_bytes
 from curate.contract.progress import say, track
 from curate.rows import table
@@ -31,6 +32,7 @@ from curate.run.stage import Before, Stage
 from curate.run.work import MANIFEST, VECTORS, Done
 
 _CARRIED = (columns.MESSAGES, columns.FIELDS, columns.EXTRA)  # large columns that no method reads
+_FEW = 100_000  # rows
 _RAW = f"{columns.FIELDS}."  # before the name of a source's own column
 
 
@@ -127,7 +129,9 @@ class Job:
             for number, path in enumerate(self.parent.kept)
             if not self.has(number)
         ]
-        for _ in track(self.map(_through, calls), f"{self.stage.step.name}: shards", total=len(calls)):
+        alone = self.parent.manifest["out"] < _FEW  # processes take longer to start than these rows to go through
+        done = (_through(*call) for call in calls) if alone else self.map(_through, calls)
+        for _ in track(done, f"{self.stage.step.name}: shards", total=len(calls)):
             pass
 
     def remove(self, reasons: pl.Series, **also: pl.Series) -> None:
@@ -193,10 +197,17 @@ class Job:
         watched = list(self._watched().values())
         with ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=get_context("spawn")) as pool:
             calls = [pool.submit(_in_a_process, function, one, watched) for one in arguments]
-            for call in calls:
-                result, opened = call.result()
-                self.opened.update(opened)
-                yield result
+            try:
+                for call in calls:
+                    result, opened = call.result()
+                    self.opened.update(opened)
+                    yield result
+            except BrokenProcessPool as error:
+                raise DataError(
+                    f"{self.stage.title}: a worker process ended before its work was done, perhaps killed for memory; what was "
+                    "done is kept: run the same command again, with fewer --workers if it happens twice (a script that calls "
+                    "tamis.run needs `if __name__ == '__main__':`)"
+                ) from error
 
     def _watched(self) -> dict[str, Path]:
         from curate.run.plan import folders

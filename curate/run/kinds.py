@@ -10,6 +10,7 @@ and of these what it needs:
     METHODS = "score"                        the room of its methods (curate/contract/methods.py)
     SECTION = "train"                        the recipe's section that it reads; without it, an entry of `steps`
     FORM = "dict"                            what that section may be, as an annotation
+    MUST = True                              every recipe has that section
     NEEDS = {"embed": "a sentence"}          kinds that must stand before it, and what is said where one does not
     IMPLIED = {}                             what it is bound to where another kind needs it and the recipe does not name it
     PRODUCT = "model"                        its folder beside the tables, where it is no table itself
@@ -71,6 +72,7 @@ class Kind:
     module: ModuleType
     section: str
     form: str
+    must: bool
     methods: str | None
     needs: dict[str, str]
     implied: Any
@@ -136,17 +138,18 @@ def _read(name: str, path: Path, module: str) -> Kind:
                 f"{path}:{line}: the kind of stage '{name}' defines `{function}`, which nobody calls"
                 f"{nearest(function, (*_NEEDED, *_HOOKS))}; a function of its own begins with an underscore"
             )
-    found = methods.import_file(module, path)
+    held = methods.import_file(module, path)
     return Kind(
         name=name,
         path=path,
-        module=found,
-        section=getattr(found, "SECTION", STEPS),
-        form=getattr(found, "FORM", "dict"),
-        methods=getattr(found, "METHODS", None),
-        needs=getattr(found, "NEEDS", {}),
-        implied=getattr(found, "IMPLIED", None),
-        product=getattr(found, "PRODUCT", None),
-        places=getattr(found, "PLACES", {}),
-        example=getattr(found, "EXAMPLE", ""),
+        module=held,
+        section=getattr(held, "SECTION", STEPS),
+        form=getattr(held, "FORM", "dict"),
+        must=getattr(held, "MUST", False),
+        methods=getattr(held, "METHODS", None),
+        needs=getattr(held, "NEEDS", {}),
+        implied=getattr(held, "IMPLIED", None),
+        product=getattr(held, "PRODUCT", None),
+        places=getattr(held, "PLACES", {}),
+        example=getattr(held, "EXAMPLE", ""),
     )

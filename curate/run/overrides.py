@@ -15,9 +15,10 @@ from curate.contract.methods import nearest
 
 @dataclass(frozen=True)
 class Lists:
-    """The two lists of a recipe, and the words that may begin an entry of each."""
+    """The lists of a recipe, and the words that may begin an entry of each. methods: sections whose entries are a method and
+    its options, by section; steps: the kinds of steps, whose entries hold a method each."""
 
-    load: tuple[str, ...]
+    methods: dict[str, tuple[str, ...]]
     steps: tuple[str, ...]
 
 
@@ -28,7 +29,7 @@ def override(data: dict[str, Any], item: str, path: Path, sections: Iterable[str
         raise RecipeError(f"--set {item}: write it as NAME=VALUE, for example --set seed=1 or --set select.budget=500")
     value = strict_yaml.parse(text, f"--set {key}").data
     first, *rest = key.split(".")
-    if first in sections and first not in ("load", "steps"):
+    if first in sections and first not in (*lists.methods, "steps"):
         if rest and isinstance(data.get(first), str):  # `mix: proportional` takes options too
             data[first] = {data[first]: {}}
         target, where = data, [first, *rest]
@@ -57,15 +58,16 @@ def _named(
 ) -> dict[str, Any]:
     """The options of the step or source that a name means."""
     meant: list[tuple[str, dict[str, Any]]] = []
-    for entry in data.get("load") or []:
-        loader, options = kind_and_choice(entry, lists.load)
-        if loader is not None:
-            entry[loader] = options = options if isinstance(options, dict) else {}
-            if name in (loader, options.get("name")):
-                meant.append((str(options.get("name") or loader), options))
+    for section, words in lists.methods.items():
+        for entry in data.get(section) or []:
+            method, options = kind_and_choice(entry, words)
+            if method is not None and isinstance(entry, dict):
+                entry[method] = options = options if isinstance(options, dict) else {}
+                if name in (method, options.get("name")):
+                    meant.append((str(options.get("name") or method), options))
     for entry in data.get("steps") or []:
         kind, choice = kind_and_choice(entry, lists.steps)
-        if kind is not None:
+        if kind is not None and isinstance(entry, dict):
             method = choice if isinstance(choice, str) else next(iter(choice or {}), "")
             options = (choice.get(method) if isinstance(choice, dict) else None) or {}
             entry[kind] = {method: options}

@@ -86,16 +86,20 @@ def read(path: str | Path, sets: list[str] | None = None) -> Recipe:
 def _parameters(every: dict[str, Kind]) -> tuple[Parameter, ...]:
     """The keys of a recipe. What a section may be is said by the kinds that read it."""
     forms = {STEPS: "list"} | {kind.section: kind.form for kind in every.values() if kind.section != STEPS}
-    needed = ("load",)
-    return (
-        *SETTINGS,
-        *(Parameter(name, forms.get(name, "dict"), REQUIRED if name in needed else None) for name in SECTIONS),
-    )
+    must = {kind.section for kind in every.values() if kind.must}
+    sections = (Parameter(name, forms.get(name, "dict"), REQUIRED if name in must else None) for name in SECTIONS)
+    return *SETTINGS, *sections
 
 
 def _overridden(document: strict_yaml.Document, path: Path, sets: list[str], every: dict[str, Kind]) -> dict[str, Any]:
     data = copy.deepcopy(document.data)
-    lists = Lists(tuple(methods.all_of("load", path.resolve().parent)), _step_kinds(every))
+    folder = path.resolve().parent
+    of_methods = {
+        kind.section: tuple(methods.all_of(kind.methods, folder))
+        for kind in every.values()
+        if kind.section != STEPS and kind.form == "list" and kind.methods
+    }
+    lists = Lists(of_methods, _step_kinds(every))
     names = [*(parameter.name for parameter in SETTINGS), *SECTIONS]
     for item in sets:
         override(data, item, path, names, lists)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 SECTION = "load"
 FORM = "list"
+MUST = True
 METHODS = "load"
 EXAMPLE = """\
 load:
