@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from curate.contract import methods
+from curate.mix import quotas
 
 EVERY = [(kind, name) for kind in methods.rooms() for name in methods.all_of(kind)]
 
@@ -20,6 +21,27 @@ def test_every_method_is_documented_and_its_options_are_annotated(kind: str, nam
         assert parameter.annotation != "Any", parameter
         if parameter.default is not methods.REQUIRED and parameter.default is not None:
             assert methods.accepts(parameter.annotation, parameter.default), parameter
+
+
+@pytest.mark.parametrize(("kind", "name"), EVERY)
+def test_every_option_of_every_method_says_what_it_means(kind: str, name: str) -> None:
+    silent = [option.word for option in methods.find(kind, name).parameters if not option.about]
+    assert set(silent) <= {"budget"}  # which all selectors share; curate/rows/constraints.py says what it may be
+
+
+@pytest.mark.parametrize(
+    ("file", "function", "skip"),
+    [
+        ("curate/rows/constraints.py", "common", 0),
+        ("curate/rows/holdout.py", "split", 1),
+        ("curate/mix/presets.py", "bind", 3),
+        *(("curate/mix/quotas.py", way, 1) for way in quotas.WAYS),
+        ("curate/mix/quotas.py", "common", 0),
+    ],
+)
+def test_every_option_that_is_no_methods_says_what_it_means(file: str, function: str, skip: int) -> None:
+    options = methods.signature(file, function, skip, without=("seed",))
+    assert options and not [option.word for option in options if not option.about]
 
 
 @pytest.mark.parametrize(("kind", "name"), EVERY)

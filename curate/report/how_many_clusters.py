@@ -8,8 +8,8 @@ cosine distance (Rousseeuw 1987). stability: how much two clusterings with diffe
 adjusted Rand index (Hubert and Arabie 1985), mean over all pairs of seeds; 1: the same, 0: chance. On text both are
 often low, and no k is the true one: a strong rise or fall says more than the largest value.
 
-Cost: ``seeds`` trainings of k-means a k, on at most 256 k rows each; memory 8 bytes a pair of the sample, 200 MB. 8,500 rows of 384 with k of 8, 16, 32, 64 and 128
-take about 20 s of one core.
+Cost: ``seeds`` trainings of k-means a k, on at most 256 k rows each; 8,500 rows of 384 with k of 8, 16, 32, 64 and 128
+take about 20 s of one core. Memory: 8 bytes a pair of rows of the sample, 200 MB.
 """
 
 from __future__ import annotations
