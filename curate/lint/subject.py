@@ -247,12 +247,12 @@ def _beside(piece: Piece | None) -> str:
 
 @lru_cache(maxsize=4096)
 def _text(source: str) -> sandbox.Text:
-    return sandbox.Text("{{ " + source + " }}")
+    return sandbox.Text.of("{{ " + source + " }}")
 
 
 @lru_cache(maxsize=4096)
 def _expression(source: str) -> sandbox.Expressions:
-    return sandbox.Expressions([source])
+    return sandbox.Expressions.of([source])
 
 
 @lru_cache(maxsize=8192)

@@ -101,13 +101,13 @@ _SLOT = re.compile(r"\s*([^\[\],]+?)\[([^\]]*)\]\s*(?:,|$)")
 
 def slots(text: str) -> list[tuple[str, str]]:
     """A flat meaning representation as pairs: ``"name[The Mill], area[riverside]" -> [("name", "The Mill"), …]``."""
-    found, end = [], 0
+    pairs, end = [], 0
     while match := _SLOT.match(text, end):
-        found.append((match[1], match[2]))
+        pairs.append((match[1], match[2]))
         end = match.end()
-    if not found or text[end:].strip():
+    if not pairs or text[end:].strip():
         raise RowSkipped(f"the meaning representation {text[:60]!r} is not a list of name[value]")
-    return found
+    return pairs
 
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|_")

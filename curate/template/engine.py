@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from jinja2.exceptions import UndefinedError
@@ -70,29 +71,17 @@ class Engine:
         self.seed = seed
         self.no_options = no_options
         self.inversions = inversions
+        self._columns = _Columns.of(template_set)
+        self._phrasings = _Phrasings.of(template_set, derive(template_set) if inversions > 0 else ())
         self._explode = _expression(template_set.explode)
-        self._needs = sorted(template_set.needs)
-        paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
-        self._direct = [(role, path[0]) for role, path in paths.items() if len(path) == 1]
-        self._nested = [(role, path) for role, path in paths.items() if len(path) > 1]
-        self._computed = [role for role in template_set.columns if role not in paths]
-        self._columns = sandbox.Expressions([template_set.columns[role] for role in self._computed])
         self._counts = _expression(template_set.when)
         self._conversation = _expression(template_set.messages)
-        self._extra = sandbox.Expressions(list(template_set.extra.values()))
+        self._extra = sandbox.Expressions.of(list(template_set.extra.values()))
         self._answer = _expression(template_set.answer)
         self._references = _expression(template_set.references)
         self._choices = _expression(template_set.choices) if isinstance(template_set.choices, str) else None
-        self._prompt = sandbox.Text(template_set.record["prompt"])
-        self._response = sandbox.Text(template_set.record["response"])
-        self._record_reads = self._prompt.reads | self._response.reads
-        self._templates = tuple(_Phrasing(template) for template in template_set.templates)
-        derived = derive(template_set) if inversions > 0 else ()
-        self._derived = tuple(_Phrasing(template) for template in derived)
-        every = (*template_set.templates, *derived)
-        self._conditions = list(dict.fromkeys(template.when for template in every if template.when))
-        self._when = sandbox.Expressions(self._conditions)
-        self._applying: dict[tuple[bool, ...], tuple[tuple[_Phrasing, ...], tuple[_Phrasing, ...]]] = {}
+        self._prompt = sandbox.Text.of(template_set.record["prompt"])
+        self._response = sandbox.Text.of(template_set.record["response"])
 
     def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
@@ -108,22 +97,7 @@ class Engine:
 
     def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """The roles of a raw row. Raises RowSkipped: a column is missing or null, or `when` is false."""
-        for column in self._needs:
-            if fields.get(column) is None:
-                what = "null" if column in fields else f"missing; there are: {', '.join(map(str, fields))}"
-                raise RowSkipped(f"the column `{column}` is {what}")
-        try:
-            roles = dict(zip(self._computed, self._columns(fields), strict=True)) if self._computed else {}
-        except RowSkipped:
-            raise
-        except sandbox.Stopped as stopped:
-            raise TemplateError(f"{self.set.path}: `columns` was stopped: {stopped}") from stopped
-        except Exception as error:
-            raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
-        for role, column in self._direct:
-            roles[role] = fields[column]
-        for role, path in self._nested:
-            roles[role] = _dig(fields, path)
+        roles = self._columns.roles(fields)
         if self.set.when is not None and not self._evaluate(self._counts, roles, "when"):
             raise RowSkipped(f"when: {self.set.when} is false")
         return roles
@@ -139,7 +113,7 @@ class Engine:
                     label = _index(answer, self.set.choices)
                 elif self.set.answer is not None:
                     roles["answer"] = answer
-                return roles, label, tuple(map(bool, self._when(roles))) if self._conditions else ()
+                return roles, label, self._phrasings.holding(roles)
         except Exception:
             return None
 
@@ -149,7 +123,7 @@ class Engine:
             return self._record(self.roles(fields))
 
     def _record(self, roles: dict[str, Any]) -> Record:
-        _refuse_null(roles, self._record_reads)
+        _refuse_null(roles, self._prompt.reads | self._response.reads)
         if self.set.answer is not None:
             roles["answer"] = self._right_text(roles)
         prompt = self._evaluate(self._prompt, roles, "record.prompt")
@@ -192,14 +166,7 @@ class Engine:
         return self._phrase(phrasing, roles, self._gold(roles, other), number, self._hidden(id), other)
 
     def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
-        applying, derived = self._templates, self._derived
-        if self._conditions:
-            holds = tuple(map(bool, self._evaluate(self._when, roles, "when", id)))
-            if holds not in self._applying:
-                true = {None, *(when for when, yes in zip(self._conditions, holds, strict=True) if yes)}
-                fit = (tuple(one for one in some if one.when in true) for some in (applying, derived))
-                self._applying[holds] = (next(fit), next(fit))
-            applying, derived = self._applying[holds]
+        applying, derived = self._phrasings.applying(self._evaluate(self._phrasings.holding, roles, "when", id))
         if which not in ("one", "all"):
             applying += derived
         elif derived and self.turned_around(draw(self.seed, "render.inversions", id)):
@@ -307,23 +274,122 @@ class _Right(NamedTuple):
     references: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class _Columns:
+    """A set's `columns`, compiled. needs: raw columns that must be there. direct, nested: roles that are a raw column, or lie
+    deeper in one; computed: the others, by expressions."""
+
+    set: TemplateSet
+    needs: list[str]
+    direct: list[tuple[str, str]]
+    nested: list[tuple[str, list[str]]]
+    computed: list[str]
+    expressions: sandbox.Expressions
+
+    @classmethod
+    def of(cls, template_set: TemplateSet) -> _Columns:
+        paths = {role: source.split(".") for role, source in template_set.columns.items() if sandbox.is_path(source)}
+        computed = [role for role in template_set.columns if role not in paths]
+        return cls(
+            template_set,
+            needs=sorted(template_set.needs),
+            direct=[(role, path[0]) for role, path in paths.items() if len(path) == 1],
+            nested=[(role, path) for role, path in paths.items() if len(path) > 1],
+            computed=computed,
+            expressions=sandbox.Expressions.of([template_set.columns[role] for role in computed]),
+        )
+
+    def roles(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises RowSkipped: a column is missing or null, or does not fit its expression."""
+        for column in self.needs:
+            if fields.get(column) is None:
+                what = "null" if column in fields else f"missing; there are: {', '.join(map(str, fields))}"
+                raise RowSkipped(f"the column `{column}` is {what}")
+        try:
+            roles = dict(zip(self.computed, self.expressions(fields), strict=True)) if self.computed else {}
+        except RowSkipped:
+            raise
+        except sandbox.Stopped as stopped:
+            raise TemplateError(f"{self.set.path}: `columns` was stopped: {stopped}") from stopped
+        except Exception as error:
+            raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
+        for role, column in self.direct:
+            roles[role] = fields[column]
+        for role, path in self.nested:
+            roles[role] = _dig(fields, path)
+        return roles
+
+
+@dataclass(frozen=True, slots=True)
 class _Phrasing:
     """A template, compiled. shows: its input prints the options. asks: its target says the answer, so other answers make
     other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else. unshown: its
     texts where no options are shown."""
 
-    __slots__ = ("asks", "bare", "choices", "kind", "name", "reads", "shows", "texts", "unshown", "when")
+    name: str
+    kind: str
+    choices: tuple[str, ...] | None
+    when: str | None
+    texts: list[tuple[str, sandbox.Text]]
+    unshown: list[tuple[str, sandbox.Text]]
+    reads: frozenset[str]
+    shows: bool
+    asks: bool
+    bare: bool
 
-    def __init__(self, template: Template):
-        self.name, self.kind, self.choices, self.when = template.name, template.kind, template.choices, template.when
-        self.texts = [(role, sandbox.Text(source)) for role, source in template.messages]
-        target = self.texts[-1][1]
-        self.shows = any("options" in text.reads for _, text in self.texts[:-1])
+    @classmethod
+    def of(cls, template: Template) -> _Phrasing:
+        texts = [(role, sandbox.Text.of(source)) for role, source in template.messages]
         bare = [(role, without_options(source)) for role, source in template.messages]
-        self.unshown = [(role, sandbox.Text(source)) for role, source in bare] if self.shows else self.texts
-        self.asks = template.kind == "forward" and "answer" in target.reads
-        self.bare = target.source.replace(" ", "") == "{{answer}}"
-        self.reads = frozenset().union(*(text.reads for _, text in self.texts))
+        shows = "options" in template.input_reads
+        return cls(
+            template.name,
+            template.kind,
+            template.choices,
+            template.when,
+            texts,
+            unshown=[(role, sandbox.Text.of(source)) for role, source in bare] if shows else texts,
+            reads=template.input_reads | template.target_reads,
+            shows=shows,
+            asks=template.kind == "forward" and "answer" in template.target_reads,
+            bare=template.target.replace(" ", "") == "{{answer}}",
+        )
+
+
+Applying = tuple[tuple[_Phrasing, ...], tuple[_Phrasing, ...]]
+
+
+@dataclass(frozen=True)
+class _Phrasings:
+    """A set's templates and those derived from them, compiled. conditions: their different `when`, evaluated all at once by
+    ``when``. known: which apply where such conditions hold."""
+
+    templates: tuple[_Phrasing, ...]
+    derived: tuple[_Phrasing, ...]
+    conditions: list[str]
+    when: sandbox.Expressions
+    known: dict[tuple[bool, ...], Applying] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, template_set: TemplateSet, derived: tuple[Template, ...]) -> _Phrasings:
+        every = (*template_set.templates, *derived)
+        conditions = list(dict.fromkeys(template.when for template in every if template.when))
+        templates, turned = (tuple(map(_Phrasing.of, some)) for some in (template_set.templates, derived))
+        return cls(templates, turned, conditions, sandbox.Expressions.of(conditions))
+
+    def holding(self, roles: dict[str, Any]) -> tuple[bool, ...]:
+        """Which of the conditions hold on a row."""
+        return tuple(map(bool, self.when(roles))) if self.conditions else ()
+
+    def applying(self, holds: tuple[bool, ...]) -> Applying:
+        """The templates, and the derived ones, that apply where these conditions hold."""
+        if holds not in self.known:
+            true = {None, *(when for when, yes in zip(self.conditions, holds, strict=True) if yes)}
+            templates, derived = (
+                tuple(phrasing for phrasing in some if phrasing.when in true) for some in (self.templates, self.derived)
+            )
+            self.known[holds] = templates, derived
+        return self.known[holds]
 
 
 def _expression(source: str | None) -> Callable[[Any], Any]:
@@ -331,7 +397,7 @@ def _expression(source: str | None) -> Callable[[Any], Any]:
         return lambda roles: None
     if sandbox.expression_reads(source) == {source}:
         return lambda roles: roles[source]
-    compiled = sandbox.Expressions([source])
+    compiled = sandbox.Expressions.of([source])
     return lambda roles: compiled(roles)[0]
 
 

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -112,17 +113,23 @@ def _environment() -> _Sandbox:
 ENVIRONMENT = _environment()
 
 
+_Root = Callable[[Context], Iterator[str]]  # a compiled source: its pieces, one after the other
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     """A text with ``{{ … }}``, compiled. ``reads``: the names it needs. Calling it with a mapping renders it; not from two
     threads at once."""
 
-    __slots__ = ("_context", "_root", "reads", "source")
+    source: str
+    reads: frozenset[str]
+    _root: _Root
+    _context: Context
 
-    def __init__(self, source: str):
-        tree = _parsed(source)
-        self.source = source
-        self.reads = frozenset(meta.find_undeclared_variables(tree))
-        self._root, self._context = _compiled(source)
+    @classmethod
+    def of(cls, source: str) -> Text:
+        """Raises TemplateSyntaxError, SecurityError."""
+        return cls(source, text_reads(source), *_compiled(source))
 
     def __call__(self, names: Mapping[str, Any]) -> str:
         context = self._context
@@ -150,16 +157,20 @@ def _counted(source: Iterable[str], length: int) -> Iterator[str]:
         yield piece
 
 
+@dataclass(frozen=True, slots=True)
 class Expressions:
     """Several expressions over one mapping, compiled as one: calling it gives the tuple of their values."""
 
-    __slots__ = ("_context", "_root", "reads", "sources")
+    _root: _Root
+    _context: Context
 
-    def __init__(self, sources: Sequence[str]):
-        self.sources = tuple(sources)
-        self.reads = frozenset().union(*(expression_reads(source) for source in sources))
+    @classmethod
+    def of(cls, sources: Sequence[str]) -> Expressions:
+        """Raises TemplateSyntaxError, SecurityError."""
+        for source in sources:
+            expression_reads(source)  # refuses what is no whole expression, or leaves the sandbox
         joined = "".join(f"({source}), " for source in sources)
-        self._root, self._context = _compiled("{% set result = (" + joined + ") %}")
+        return cls(*_compiled("{% set result = (" + joined + ") %}"))
 
     def __call__(self, names: Mapping[str, Any]) -> tuple[Any, ...]:
         context = self._context
@@ -173,7 +184,7 @@ class Expressions:
         return values
 
 
-def _compiled(source: str) -> tuple[Callable[[Context], Iterator[str]], Context]:
+def _compiled(source: str) -> tuple[_Root, Context]:
     """A source's generator, and one Jinja context that is used again for every row: its ``parent`` are the names, which
     are only read. ``Template.render`` makes a context each time, at ten times the cost of the text itself."""
     return ENVIRONMENT.from_string(source).root_render_func, Context(ENVIRONMENT, {}, None, {})

@@ -173,8 +173,8 @@ class TemplateSet:
 def names() -> list[str]:
     """The sets of the library: ["cot/gsm8k", …, "pools/prompt_completion"]."""
     root = library("templates")
-    found = (path for shelf in SHELVES for path in (root / shelf).rglob("*.yaml"))
-    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in found)
+    paths = (path for shelf in SHELVES for path in (root / shelf).rglob("*.yaml"))
+    return sorted(path.relative_to(root).with_suffix("").as_posix() for path in paths)
 
 
 def load_set(name: str, folder: Path | None = None) -> TemplateSet:
@@ -244,19 +244,11 @@ class _Checker:
         self.names(templates)
         if bool(templates) == ("messages" in data):
             self.find("templates-or-messages", (), "a set has either `templates` or `messages`", "give one of the two")
-        examples = data.get("example", {})
-        examples = examples if isinstance(examples, list) else [examples]
-        if not all(isinstance(example, dict) for example in examples):
-            self.find(
-                "wrong-type",
-                ("example",),
-                "an example is not a mapping of columns",
-                "write it in the source's own schema",
-            )
+        examples = self.examples(data.get("example", {}))
         if self.findings:
             return None, self.findings
         choices = data.get("choices")
-        found = TemplateSet(
+        template_set = TemplateSet(
             name=self.name,
             path=self.path,
             dataset=data["dataset"],
@@ -279,7 +271,14 @@ class _Checker:
             source_hash=hashlib.blake2b(self.path.read_bytes(), digest_size=16).hexdigest(),
             lines=self.document.lines,
         )
-        return found, []
+        return template_set, []
+
+    def examples(self, given: Any) -> list[Any]:
+        examples = given if isinstance(given, list) else [given]
+        if not all(isinstance(example, dict) for example in examples):
+            why = "an example is not a mapping of columns"
+            self.find("wrong-type", ("example",), why, "write it in the source's own schema")
+        return examples
 
     def columns(self, data: dict[str, Any]) -> dict[str, str]:
         columns = {role: source for role, source in data.get("columns", {}).items() if isinstance(source, str)}
@@ -391,12 +390,12 @@ class _Checker:
                 )
                 for i, turn in enumerate(entry["messages"])
             ]
-            found = [(turn.get("role", ""), turn.get("content", ""), where) for turn, where in turns]
-            roles = [role for role, _, _ in found]
+            messages = [(turn.get("role", ""), turn.get("content", ""), where) for turn, where in turns]
+            roles = [role for role, _, _ in messages]
             if roles[-1:] != ["assistant"] or "user" not in roles or set(roles) - {"system", "user", "assistant"}:
                 why = "messages are of system, user and assistant, with a user's, and end with an assistant's"
                 self.find("message-roles", (*at, "messages"), why, "mend the roles")
-            return found
+            return messages
         missing = [key for key in ("input", "target") if key not in entry]
         if missing:
             self.find(
