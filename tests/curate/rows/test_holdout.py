@@ -367,7 +367,7 @@ name: held
 load:
   - files: {path: rte.jsonl, name: rte, template: flan/natural_language_inference/rte, license: mit}
   - files: {path: mrpc.jsonl, name: mrpc, template: flan/paraphrase/mrpc, license: mit}
-  - files: {path: a.jsonl, name: chat, as: alpaca, license: mit}
+  - files: {path: a.jsonl, name: chat, shape: alpaca, license: mit}
 holdout: {task_cluster: natural_language_inference}
 """
 
@@ -407,5 +407,5 @@ def test_a_held_out_cluster_in_a_recipe(tmp_path):
 def test_a_wrong_overlap_is_said_with_its_line(tmp_path):
     path = leaky(tmp_path)
     path.write_text(NLI.replace("inference}", "inference, overlap: removed}"), "utf-8")
-    with pytest.raises(RecipeError, match=r"recipe.yaml:6: holdout: 'overlap' is 'removed'"):
+    with pytest.raises(RecipeError, match=r"recipe.yaml:6: holdout: overlap is 'removed'; it is"):
         recipe.read(path)
