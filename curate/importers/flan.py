@@ -148,13 +148,13 @@ def _defect(pattern: Pattern) -> tuple[str, str] | None:
 
 def _fields(text: str) -> set[str]:
     """The names in braces. Raises ValueError: a brace alone, an index, a conversion or a format."""
-    found = set()
+    names = set()
     for _, field, form, conversion in Formatter().parse(text):
         if form or conversion:
             raise ValueError(f"`{{{field}}}` has a format")
         if field is not None:
-            found.add(field)
-    return found
+            names.add(field)
+    return names
 
 
 def _jinja(text: str) -> str:
@@ -172,43 +172,52 @@ def _shows(pattern: Pattern) -> bool:
 
 
 def _yaml(name: str, patterns: list[tuple[int, Pattern]]) -> str:
+    """A set of these patterns, by their number. The target that most of them have is the response of the record."""
+    usual = Counter(pattern.target for _, pattern in patterns).most_common(1)[0][0]
     fields = set().union(*(_fields(pattern.input) | _fields(pattern.target) for _, pattern in patterns))
-    shows = any(_TYPED.get(field) == "options" for field in fields)
     plain = sorted(fields - _TYPED.keys())
+    shows = any(_TYPED.get(field) == "options" for field in fields)
     columns = {field: field for field in plain}
     example: dict[str, Any] = {field: f"a made-up {field.replace('_', ' ')}" for field in plain}
-    data: dict[str, Any] = {
-        "dataset": name,
-        "about": f"FLAN's patterns for {name}.",
-        "license": "unknown",
-        "verified": False,
-        "columns": columns,
-    }
-    usual = Counter(pattern.target for _, pattern in patterns).most_common(1)[0][0]
-    asked = next((p.input for _, p in patterns if p.target == usual), "")
-    printed = [field for field in plain if field in _fields(asked) - _fields(usual)] or plain
-    response = _jinja(usual)
-    data["record"] = {"prompt": "\n\n".join(f"{{{{ {field} }}}}" for field in printed), "response": response}
+    typed: dict[str, str] = {}
     if shows:
         columns["option_texts"] = "options"
-        data["choices"] = "option_texts"
+        typed["choices"] = "option_texts"
         example["options"] = ["the first option", "the second option"]
     if shows or "answer" in fields:
         columns["answer_text"] = "answer"
-        data["answer"] = "answer_text"
+        typed["answer"] = "answer_text"
         example["answer"] = "the first option" if shows else "a made-up answer"
-    data["example"] = example
-    data["templates"] = [
+    return setfile.dump(
         {
-            "name": f"pattern_{number}",
-            "kind": "forward" if pattern.target == usual or _shows(pattern) else "inverted",
-            "style": _style(pattern.input),
-            "input": re.sub(r"(?<=[^\n])[ \t]*(\{\{ options \}\})[ \t]*", r"\n\1", _jinja(pattern.input)),
-            "target": _jinja(pattern.target),
+            "dataset": name,
+            "about": f"FLAN's patterns for {name}.",
+            "license": "unknown",
+            "verified": False,
+            "columns": columns,
+            "record": _record(patterns, plain, usual),
+            **typed,
+            "example": example,
+            "templates": [_template(number, pattern, usual) for number, pattern in patterns],
         }
-        for number, pattern in patterns
-    ]
-    return setfile.dump(data)
+    )
+
+
+def _record(patterns: list[tuple[int, Pattern]], plain: list[str], usual: str) -> dict[str, str]:
+    """What curation sees: the fields that the first prompt of the usual target prints, and that target."""
+    asked = next((pattern.input for _, pattern in patterns if pattern.target == usual), "")
+    printed = [field for field in plain if field in _fields(asked) - _fields(usual)] or plain
+    return {"prompt": "\n\n".join(f"{{{{ {field} }}}}" for field in printed), "response": _jinja(usual)}
+
+
+def _template(number: int, pattern: Pattern, usual: str) -> dict[str, str]:
+    return {
+        "name": f"pattern_{number}",
+        "kind": "forward" if pattern.target == usual or _shows(pattern) else "inverted",
+        "style": _style(pattern.input),
+        "input": re.sub(r"(?<=[^\n])[ \t]*(\{\{ options \}\})[ \t]*", r"\n\1", _jinja(pattern.input)),
+        "target": _jinja(pattern.target),
+    }
 
 
 def _style(text: str) -> str:

@@ -62,13 +62,14 @@ class _Shape:
         self.kind = kind if self.kind in ("", "item") else self.kind
 
 
+@dataclass
 class _Reader:
-    """Goes over one tree and notes what it says of each name."""
+    """Goes over one tree and notes what it says of each name. constants: names with a known value. local: names that the tree
+    itself gives to something."""
 
-    def __init__(self, root: _Shape, known: Mapping[str, list[str]]):
-        self.root = root
-        self.constants: dict[str, Any] = dict(known)
-        self.local: dict[str, _Shape | None] = {}
+    root: _Shape
+    constants: dict[str, Any]
+    local: dict[str, _Shape | None] = field(default_factory=dict)
 
     def visit(self, node: nodes.Node) -> None:
         if isinstance(node, nodes.Expr):
@@ -120,8 +121,8 @@ class _Reader:
                 return self.local.get(node.name)
             return self.root.member(node.name)
         if isinstance(node, nodes.Getattr):
-            base = self.shape(node.node)
-            return None if base is None else base.member(node.attr)
+            inner = self.shape(node.node)
+            return None if inner is None else inner.member(node.attr)
         if isinstance(node, nodes.Getitem):
             return self.got(node)
         if isinstance(node, nodes.Filter):
@@ -163,13 +164,13 @@ class _Reader:
                     free.one_of = item.of
 
     def got(self, node: nodes.Getitem) -> _Shape | None:
-        base, arg = self.shape(node.node), node.arg
+        inner, arg = self.shape(node.node), node.arg
         if isinstance(arg, nodes.Slice):
             for end in (arg.start, arg.stop):
                 self.index(end)
-            return base
+            return inner
         if isinstance(arg, nodes.Const) and isinstance(arg.value, str):
-            return None if base is None else base.member(arg.value)
+            return None if inner is None else inner.member(arg.value)
         keys = self.constant(node.node)
         if isinstance(node.node, nodes.Dict):
             keys = {pair.key.value: None for pair in node.node.items if isinstance(pair.key, nodes.Const)}
@@ -178,7 +179,7 @@ class _Reader:
             key.values += list(keys) * 3
         elif key is not None:
             self.index(arg)
-        return None if base is None else base.items()
+        return None if inner is None else inner.items()
 
     def index(self, node: nodes.Node | None) -> None:
         shape = None if node is None else self.shape(node)
@@ -186,50 +187,50 @@ class _Reader:
             shape.used_as("index")
 
     def filtered(self, node: nodes.Filter) -> _Shape | None:
-        base = self.shape(node.node) if node.node is not None else None
+        inner = self.shape(node.node) if node.node is not None else None
         for argument in node.args:
             self.shape(argument)
-        if base is None:
+        if inner is None:
             return None
         first = node.args[0].value if node.args and isinstance(node.args[0], nodes.Const) else None
         if node.name in _TEXT_FILTERS:
-            base.used_as("text")
-            return base
+            inner.used_as("text")
+            return inner
         if node.name in _ITEM_FILTERS:
-            return base.items()
+            return inner.items()
         if node.name == "join":
-            base.items().used_as("item")
+            inner.items().used_as("item")
         elif node.name in ("selectattr", "rejectattr") and isinstance(first, str):
-            base.items().member(first).values += [arg.value for arg in node.args[2:] if isinstance(arg, nodes.Const)]
+            inner.items().member(first).values += [arg.value for arg in node.args[2:] if isinstance(arg, nodes.Const)]
         elif node.name == "map" and node.kwargs and isinstance(node.kwargs[0].value, nodes.Const):
-            base.items().member(str(node.kwargs[0].value.value))
+            inner.items().member(str(node.kwargs[0].value.value))
         elif node.name in ("int", "float", "abs", "round"):
-            base.used_as("number")
-        return base if node.name in _SAME_FILTERS else None
+            inner.used_as("number")
+        return inner if node.name in _SAME_FILTERS else None
 
     def called(self, node: nodes.Call, method: nodes.Getattr) -> _Shape | None:
-        base, arguments = self.shape(method.node), [self.shape(argument) for argument in node.args]
+        inner, arguments = self.shape(method.node), [self.shape(argument) for argument in node.args]
         if method.attr == "index" and arguments and arguments[0] is not None:
             choices = self.constant(method.node)
             if isinstance(choices, list):
                 arguments[0].values += choices * 3
-            elif base is not None:
-                base.items().used_as("item")
-                arguments[0].one_of = base
-        if base is None:
+            elif inner is not None:
+                inner.items().used_as("item")
+                arguments[0].one_of = inner
+        if inner is None:
             return None
         if method.attr == "split":
             separator = self.constant(node.args[0]) if node.args else " "
-            base.used_as("text")
-            base.split = base.split or (str(separator) if separator is not _NONE else " ", _Shape(kind="list"))
-            return base.split[1]
+            inner.used_as("text")
+            inner.split = inner.split or (str(separator) if separator is not _NONE else " ", _Shape(kind="list"))
+            return inner.split[1]
         if method.attr in _TEXT_METHODS:
-            base.used_as("text")
-            return base
+            inner.used_as("text")
+            return inner
         if method.attr == "append":
-            base.items().used_as("item")
+            inner.items().used_as("item")
         elif method.attr == "pop":
-            return base.items()
+            return inner.items()
         return None
 
 
@@ -244,21 +245,26 @@ def rows(
             tree = environment.parse(source)
         except TemplateSyntaxError:
             continue
-        _Reader(root, known).visit(tree)
+        _Reader(root, dict(known)).visit(tree)
         names |= meta.find_undeclared_variables(tree)
     names -= environment.globals.keys() | known.keys()
     for number in range(count):
-        maker = _Maker(random.Random(number), loose=number >= count // 2, texts=number % 2 == 1)
+        rng = random.Random(number)
+        size = rng.choice((2, 3, 3, 4, 4, 5))
+        maker = _Maker(rng, loose=number >= count // 2, texts=number % 2 == 1, size=size)
         yield maker.row({name: root.member(name) for name in sorted(names)})
 
 
+@dataclass
 class _Maker:
-    """One row. loose: with other types for some columns. texts: what is only indexed is a text, not a list."""
+    """One row. loose: with other types for some columns. texts: what is only indexed is a text, not a list. size: of lists.
+    made: the value of each shape, by its identity."""
 
-    def __init__(self, rng: random.Random, loose: bool, texts: bool):
-        self.rng, self.loose, self.texts = rng, loose, texts
-        self.size = rng.choice((2, 3, 3, 4, 4, 5))
-        self.made: dict[int, Any] = {}
+    rng: random.Random
+    loose: bool
+    texts: bool
+    size: int
+    made: dict[int, Any] = field(default_factory=dict)
 
     def row(self, columns: dict[str, _Shape]) -> dict[str, Any]:
         row = {name: self.value(shape, top=True) for name, shape in columns.items()}
@@ -296,14 +302,14 @@ class _Maker:
 
     def list(self, shape: _Shape) -> list[Any]:
         size = self.rng.choice(shape.sizes) if shape.sizes and self.rng.random() < 0.8 else self.size
-        found: list[Any] = []
+        items: list[Any] = []
         item = shape.items()
         for _ in range(size):
             made = self.value(item)
-            if made in found and isinstance(made, str) and not item.values:
-                made = f"{made} {len(found)}"
-            found.append(made)
-        return found
+            if made in items and isinstance(made, str) and not item.values:
+                made = f"{made} {len(items)}"
+            items.append(made)
+        return items
 
     def anything(self) -> Any:
         rng = self.rng

@@ -83,11 +83,11 @@ class _Draft:
 
     @property
     def reads(self) -> set[str]:
-        found = sandbox.text_reads(self.input) | sandbox.text_reads(self.target)
+        names = sandbox.text_reads(self.input) | sandbox.text_reads(self.target)
         for expression in (self.when, self.answer, self.choices):
             if isinstance(expression, str):
-                found |= sandbox.expression_reads(expression)
-        return set(found) - {"answer" if self.answer else ""}
+                names |= sandbox.expression_reads(expression)
+        return set(names) - {"answer" if self.answer else ""}
 
     def with_role(self, choices: str) -> _Draft:
         """The same, with the row's own choices read from a role."""
@@ -125,11 +125,11 @@ def convert(file: P3File, compat: Compat = "raw") -> Converted:
 def _told_apart(drafts: list[_Draft]) -> list[_Draft]:
     """With a number after a name that is taken; in snake_case two names of P3 can be one."""
     taken: Counter[str] = Counter()
-    found = []
+    apart = []
     for draft in drafts:
         taken[draft.name] += 1
-        found.append(replace(draft, name=f"{draft.name}_{taken[draft.name]}") if taken[draft.name] > 1 else draft)
-    return found
+        apart.append(replace(draft, name=f"{draft.name}_{taken[draft.name]}") if taken[draft.name] > 1 else draft)
+    return apart
 
 
 def _finding(template: P3Template, reason: str) -> Finding:
@@ -187,40 +187,57 @@ def _refuse(tree: nodes.Template) -> None:
 
 
 def _drafts(template: P3Template, compat: Compat) -> Iterator[_Draft]:
+    """The ways to write the template, the one that says most first: with its choices and the index of the right one, where the
+    target is one of them; the same with its conditions; as plain texts."""
     when, source, target = _split(template.jinja)
     if _assigned(source) & meta.find_undeclared_variables(ENVIRONMENT.parse(target)):
         target = "".join(_SET.findall(source)) + target.strip()
     choices = _choices(template)
+    names = _names(template, choices)
+    asked, told = (_trimmed(_renamed(compatible(part, compat), names)) for part in (source, target))
+    plain = _Draft(
+        template,
+        _snake_case(template.name),
+        asked,
+        told,
+        None if when is None else _renamed_expression(when.strip(), names),
+        record={"prompt": _printed(_renamed(source, names)) or asked, "response": told},
+    )
+    if choices is not None:
+        yield from _choosing(plain, target.strip(), choices, names)
+    yield plain
+
+
+def _names(template: P3Template, choices: tuple[str, ...] | str | None) -> dict[str, str]:
+    """What stands for P3's names: the choices themselves, and other words for those that our engine adds."""
     names = {name: f"{name}_" for name in TYPED}
     if choices is not None:
-        names["answer_choices"] = json.dumps(choices, ensure_ascii=False) if isinstance(choices, tuple) else choices
-    elif "answer_choices" in template.jinja:
-        names["answer_choices"] = "none"
+        names[_OWN] = json.dumps(choices, ensure_ascii=False) if isinstance(choices, tuple) else choices
+    elif _OWN in template.jinja:
+        names[_OWN] = "none"
+    return names
 
-    def text(source: str) -> str:
-        return _trimmed(_renamed(compatible(source, compat), names))
 
-    def expression(source: str) -> str:
-        return _renamed_expression(source.strip(), names)
+def _snake_case(name: str) -> str:
+    name = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    return name if name[:1].isalpha() else f"p3_{name}"
 
-    name = re.sub(r"[^a-z0-9]+", "_", template.name.lower()).strip("_")
-    name = name if name[:1].isalpha() else f"p3_{name}"
-    record = {"prompt": _printed(_renamed(source, names)) or text(source), "response": text(target)}
-    plain = _Draft(
-        template, name, text(source), text(target), None if when is None else expression(when), record=record
-    )
-    guard, body = _guard(target.strip())
-    if choices is not None and (chosen := _CHOSEN.fullmatch(body)) and "answer_choices" not in chosen[1]:
-        answer = expression(chosen[1])
-        typed = replace(
-            plain, target="{{ answer }}", choices=choices, answer=answer, record={**record, "response": "{{ answer }}"}
-        )
-        if guard is None or re.fullmatch(rf"{re.escape(chosen[1].strip())}\s*(!=\s*-1|>=\s*0|>\s*-1)", guard):
-            yield typed
-        conditions = [condition for condition in (typed.when, guard and expression(guard)) if condition]
-        if conditions:
-            yield replace(typed, when=" and ".join(f"({c})" if len(conditions) > 1 else c for c in conditions))
-    yield plain
+
+def _choosing(plain: _Draft, target: str, choices: tuple[str, ...] | str, names: dict[str, str]) -> Iterator[_Draft]:
+    """The draft with a typed answer, where the target is one of the choices: `{{ answer_choices[…] }}`, also in a condition."""
+    guard, body = _guard(target)
+    chosen = _CHOSEN.fullmatch(body)
+    if chosen is None or _OWN in chosen[1]:
+        return
+    answer = _renamed_expression(chosen[1].strip(), names)
+    record = {**plain.record, "response": "{{ answer }}"}
+    typed = replace(plain, target="{{ answer }}", choices=choices, answer=answer, record=record)
+    if guard is None or re.fullmatch(rf"{re.escape(chosen[1].strip())}\s*(!=\s*-1|>=\s*0|>\s*-1)", guard):
+        yield typed
+    guarded = guard and _renamed_expression(guard.strip(), names)
+    conditions = [condition for condition in (typed.when, guarded) if condition]
+    if conditions:
+        yield replace(typed, when=" and ".join(f"({c})" if len(conditions) > 1 else c for c in conditions))
 
 
 def _split(source: str) -> tuple[str | None, str, str]:
@@ -242,7 +259,7 @@ def _split(source: str) -> tuple[str | None, str, str]:
 
 def _cuts(source: str) -> list[tuple[str, str]]:
     """Every way to cut at a separator that leaves two valid templates."""
-    found = []
+    cuts = []
     for match in re.finditer(re.escape(SEPARATOR), source):
         halves = source[: match.start()], source[match.end() :]
         try:
@@ -250,8 +267,8 @@ def _cuts(source: str) -> list[tuple[str, str]]:
                 parsed(half)
         except TemplateSyntaxError:
             continue
-        found.append(halves)
-    return found
+        cuts.append(halves)
+    return cuts
 
 
 def _assigned(source: str) -> set[str]:
@@ -354,8 +371,8 @@ def _together(
 def _engine(folder: Path, text: str) -> tuple[Engine | None, str]:
     path = folder / f"{len(list(folder.iterdir()))}.yaml"
     path.write_text(text, "utf-8")
-    found, findings = read_set(str(path))
-    return (Engine(found), "") if found is not None else (None, findings[0].why)
+    template_set, findings = read_set(str(path))
+    return (Engine(template_set), "") if template_set is not None else (None, findings[0].why)
 
 
 def _difference(engine: Engine, draft: _Draft, rows: list[dict[str, Any]], compat: Compat) -> str | None:
@@ -393,7 +410,7 @@ def _where_they_part(ours: list[str], theirs: list[str]) -> str:
 
 def _examples(engine: Engine, drafts: list[_Draft], rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """As few of the made-up rows as it takes for every template to render."""
-    unseen, found = {draft.name for draft in drafts}, []
+    unseen, examples = {draft.name for draft in drafts}, []
     for row in (rows[draft.p3.name][number] for number in range(_ROWS) for draft in drafts):
         try:
             engine.record(row)
@@ -401,9 +418,9 @@ def _examples(engine: Engine, drafts: list[_Draft], rows: dict[str, list[dict[st
         except (RowSkipped, TemplateError):
             continue
         if names & unseen:
-            found.append(row)
+            examples.append(row)
             unseen -= names
-    return found
+    return examples
 
 
 def _yaml(file: P3File, name: str, drafts: list[_Draft], examples: list[dict[str, Any]]) -> str:
@@ -412,11 +429,7 @@ def _yaml(file: P3File, name: str, drafts: list[_Draft], examples: list[dict[str
     own = main.choices if isinstance(main.choices, str) else None
     if own is not None:  # a row's own choices become a role
         drafts, main = [draft.with_role(own) for draft in drafts], main.with_role(own)
-    raw = {f"{name}_": name for name in TYPED}
-    reads = sorted(set().union(*(draft.reads for draft in drafts)) - {_OWN})
-    columns = {role: raw.get(role, role) for role in reads}
-    if own is not None:
-        columns[_OWN] = _renamed_expression(own, raw)
+    columns = _columns(drafts, own)
     data: dict[str, Any] = {
         "dataset": name,
         "about": f"P3's templates for {file.dataset}{f' {file.subset}' if file.subset else ''}, from promptsource.",
@@ -429,14 +442,29 @@ def _yaml(file: P3File, name: str, drafts: list[_Draft], examples: list[dict[str
     if main.answer is not None:
         data["choices"] = list(main.choices) if isinstance(main.choices, tuple) else main.choices
         data["answer"] = main.answer
-    metrics = dict.fromkeys(_METRICS[metric] for metric in main.p3.metrics if metric in _METRICS)
-    if metrics:
-        picks = main.answer is not None
-        data["metrics"] = [metric if picks or metric != "accuracy" else "exact_match" for metric in metrics]
+    if metrics := _metrics(main):
+        data["metrics"] = metrics
     used = set().union(*(sandbox.expression_reads(source) for source in columns.values()))
     data["example"] = [{key: value for key, value in row.items() if key in used} for row in examples] or {}
     data["templates"] = [_entry(draft, main) for draft in drafts]
     return setfile.dump(data)
+
+
+def _columns(drafts: list[_Draft], own_choices: str | None) -> dict[str, str]:
+    """Every column that is read as a role of its name, or of its name with `_` where our engine has that; and the row's own
+    choices."""
+    raw = {f"{name}_": name for name in TYPED}
+    reads = sorted(set().union(*(draft.reads for draft in drafts)) - {_OWN})
+    columns = {role: raw.get(role, role) for role in reads}
+    if own_choices is not None:
+        columns[_OWN] = _renamed_expression(own_choices, raw)
+    return columns
+
+
+def _metrics(main: _Draft) -> list[str]:
+    """Ours for P3's; accuracy is the exact match where there are no choices to pick from."""
+    metrics = dict.fromkeys(_METRICS[metric] for metric in main.p3.metrics if metric in _METRICS)
+    return [metric if main.answer is not None or metric != "accuracy" else "exact_match" for metric in metrics]
 
 
 def _entry(draft: _Draft, main: _Draft) -> dict[str, Any]:

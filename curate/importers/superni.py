@@ -167,10 +167,12 @@ def _texts(value: Any) -> list[str]:
 
 
 def _examples(path: Path, data: dict[str, Any], key: str) -> tuple[Example, ...]:
-    found = data.get(key) or []
-    if not isinstance(found, list) or not all(isinstance(e, dict) and {"input", "output"} <= e.keys() for e in found):
+    examples = data.get(key) or []
+    if not isinstance(examples, list) or not all(
+        isinstance(e, dict) and {"input", "output"} <= e.keys() for e in examples
+    ):
         raise SourceError(f"{path}:1: `{key}` should be a list of mappings with input and output")
-    return tuple({name: "\n".join(_texts(value)) for name, value in example.items()} for example in found)
+    return tuple({name: "\n".join(_texts(value)) for name, value in example.items()} for example in examples)
 
 
 def _instance(path: Path, name: str, number: int, instance: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from curate.contract.draws import draws
@@ -55,10 +55,11 @@ def test_items_stand_in_the_block_in_the_order_of_the_answers(texts, number):
     value = draw_options(texts, number)
     style = next((style for style in STYLES if style.name == value.style), None)
     if style is not None:
+        assume(not any(style.between in text for text in texts))  # only a row of marked options may hold three spaces
         body = value.block[len(style.before) : len(value.block) - len(style.after)]
         items = body.split(style.between)
         assert len(items) == len(texts)
-        assert all(texts[label] in item for label, item in zip(value.order, items, strict=True))
+        assert all(texts[label].strip() in item for label, item in zip(value.order, items, strict=True))
 
 
 def test_the_same_draw_gives_the_same_value_and_all_styles_and_orders_occur():
