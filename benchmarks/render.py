@@ -31,7 +31,6 @@ import polars as pl
 
 from curate.render.rows import render_rows
 from curate.rows.table import LOAD_SCHEMA, MESSAGES_TYPE, write_shard
-from curate.stages.everything import _render_shard
 from curate.template.cleanup import FILTERS
 from curate.template.engine import Engine
 from curate.template.sets import load_set
@@ -174,6 +173,13 @@ def loaded(rows: list[dict[str, Any]], template_set: Path, number: int) -> pl.Da
     return table.with_columns(pl.lit(None, LOAD_SCHEMA[name]).alias(name) for name in empty).select(list(LOAD_SCHEMA))
 
 
+def render_shard(path: Path, out: Path, number: int) -> None:
+    """A shard as the render stage takes and leaves it."""
+    kept, removed = render_rows(pl.read_parquet(path))
+    write_shard(out / "removed", number, removed)
+    write_shard(out / "kept", number, kept)
+
+
 def when_chain(shards: list[Path], out: Path) -> None:
     """Plain polars: the literal texts of seven templates around the text, the label's word, and messages."""
     fields = pl.col("fields").str.json_decode(pl.Struct({"text": pl.String, "label": pl.Int64}))
@@ -198,11 +204,9 @@ def by_column() -> None:
         folder = Path(name)
         template_set, rows = ag_news(folder)
         shards = [write_shard(folder / "in", i, loaded(rows, template_set, i)) for i in range(SHARDS)]
-        given = [({"templates": "one"}, None, 0, folder, "render")] * SHARDS
 
         def stage() -> None:
-            jobs = zip(shards, [folder / "out"] * SHARDS, range(SHARDS), given, strict=True)
-            for job in [pool.submit(_render_shard, path, out, i, *more) for path, out, i, more in jobs]:
+            for job in [pool.submit(render_shard, path, folder / "out", i) for i, path in enumerate(shards)]:
                 job.result()
 
         def chain() -> None:
