@@ -123,65 +123,84 @@ def files_of(name: str, folder: Path | None = None) -> list[str]:
 def load(name: str, folder: Path | None = None) -> Preset:
     """A preset; RecipeError with every mistake in its file, each with file:line."""
     path = path_of(name, folder)
-    document = strict_yaml.read(path)
-    problems: list[str] = []
+    file = _File(path, strict_yaml.read(path), [])
+    top = file.mapping(file.document.data, _TOP)
+    parts = file.mapping(top.get("submixes"), dict.fromkeys(top.get("submixes") or {}, "dict"), "submixes")
+    submixes = [submix for title, data in parts.items() if (submix := _submix(file, name, title, data, folder))]
+    if not file.problems and not any(submix.weight for submix in submixes):
+        file.say("all weights are 0; give at least one above 0", "submixes")
+    if file.problems:
+        raise RecipeError(file.problems)
+    return Preset(name, top.get("about", ""), path, tuple(submixes))
 
-    def take(data: Any, allowed: dict[str, str], *at: str) -> dict[str, Any]:
+
+def _submix(file: _File, preset: str, title: str, data: Any, folder: Path | None) -> Submix | None:
+    """One submixture; None once the file has mistakes, since its values need not be what they should be."""
+    part = file.mapping(data, _SUBMIX, "submixes", title)
+    tasks = _tasks(file, preset, title, part.get("tasks") or {}, folder)
+    if not tasks and not part.get("sets"):
+        file.say(f"the submixture {title} holds nothing; give `tasks` or `sets`", "submixes", title)
+    if file.problems:
+        return None
+    return Submix(
+        title,
+        Fraction(str(part.get("weight", 1))),
+        part.get("cap"),
+        part.get("example_cap"),
+        part.get("per_template", False),
+        tasks,
+        tuple(part.get("sets", ())),
+    )
+
+
+def _tasks(file: _File, preset: str, title: str, given: Any, folder: Path | None) -> dict[str, Task]:
+    """The tasks that a submixture names, or those of the other preset that it names."""
+    if isinstance(given, str):
+        borrowed = load(given, folder).submixes if given != preset else ()
+        return {name: task for submix in borrowed for name, task in submix.tasks.items()}
+    tasks = {}
+    for name, entry in given.items():
+        values = file.mapping(entry, _TASK, "submixes", title, "tasks", name)
+        tasks[name] = Task(
+            name, values.get("set"), values.get("rows"), values.get("times", 1), tuple(values.get("names", ()))
+        )
+    return tasks
+
+
+@dataclass(frozen=True)
+class _File:
+    """A preset's file while it is read. problems: what is wrong with it so far."""
+
+    path: Path
+    document: strict_yaml.Document
+    problems: list[str]
+
+    def say(self, problem: str, *at: str) -> None:
+        self.problems.append(f"{self.path}:{self.document.line(*at)}: {problem}")
+
+    def mapping(self, data: Any, allowed: dict[str, str], *at: str) -> dict[str, Any]:
+        """The mapping at a place, with all that is wrong with its keys and values said; empty where it is none."""
         if not isinstance(data, dict):
-            problems.append(f"{path}:{document.line(*at)}: this is a mapping with the keys {', '.join(allowed)}")
+            self.say(f"this is a mapping with the keys {', '.join(allowed)}", *at)
             return {}
         for key, value in data.items():
-            if key not in allowed:
-                wrong = f"there is no key '{key}'{nearest(key, allowed)}; the keys are {', '.join(allowed)}"
-            elif not accepts(allowed[key], value):
-                wrong = f"`{key}` is {value!r}, and should be {allowed[key]}"
-            elif key in ("cap", "example_cap", "times") and value < 1:
-                wrong = f"`{key}` is {value}; it must be 1 or more"
-            elif key in ("weight", "rows") and value < 0:
-                wrong = f"`{key}` is {value}; it must be 0 or more"
-            else:
-                continue
-            problems.append(f"{path}:{document.line(*at, key)}: {wrong}")
+            wrong = _wrong(key, value, allowed)
+            if wrong:
+                self.say(wrong, *at, key)
         return data
 
-    top = take(document.data, _TOP)
-    submixes = []
-    for title, data in take(top.get("submixes"), dict.fromkeys(top.get("submixes") or {}, "dict"), "submixes").items():
-        part = take(data, _SUBMIX, "submixes", title)
-        tasks = part.get("tasks") or {}
-        if isinstance(tasks, str):
-            borrowed = load(tasks, folder) if tasks != name else None
-            named = {
-                key: task for submix in (borrowed.submixes if borrowed else ()) for key, task in submix.tasks.items()
-            }
-        else:
-            named = {}
-            for key, entry in tasks.items():
-                values = take(entry, _TASK, "submixes", title, "tasks", key)
-                named[key] = Task(
-                    key, values.get("set"), values.get("rows"), values.get("times", 1), tuple(values.get("names", ()))
-                )
-        if not named and not part.get("sets"):
-            problems.append(
-                f"{path}:{document.line('submixes', title)}: the submixture {title} holds nothing; give `tasks` or `sets`"
-            )
-        if not problems:
-            submixes.append(
-                Submix(
-                    title,
-                    Fraction(str(part.get("weight", 1))),
-                    part.get("cap"),
-                    part.get("example_cap"),
-                    part.get("per_template", False),
-                    named,
-                    tuple(part.get("sets", ())),
-                )
-            )
-    if not problems and not any(submix.weight for submix in submixes):
-        problems.append(f"{path}:{document.line('submixes')}: all weights are 0; give at least one above 0")
-    if problems:
-        raise RecipeError(problems)
-    return Preset(name, top.get("about", ""), path, tuple(submixes))
+
+def _wrong(key: str, value: Any, allowed: dict[str, str]) -> str | None:
+    """What is wrong with one entry of a preset's file."""
+    if key not in allowed:
+        return f"there is no key '{key}'{nearest(key, allowed)}; the keys are {', '.join(allowed)}"
+    if not accepts(allowed[key], value):
+        return f"`{key}` is {value!r}, and should be {allowed[key]}"
+    if key in ("cap", "example_cap", "times") and value < 1:
+        return f"`{key}` is {value}; it must be 1 or more"
+    if key in ("weight", "rows") and value < 0:
+        return f"`{key}` is {value}; it must be 0 or more"
+    return None
 
 
 # --- a preset over a table -------------------------------------------------------------------------------------------

@@ -277,51 +277,61 @@ def arrange(
     """
     for _, problem in problems(way, options, folder):
         raise RequestError(f"mix {way}: {problem}")
-    given = dict(options)
-    shared = common(**{word: given.pop(word) for word in _COMMON if word in given})
+    own: dict[str, Any] = dict(options)
+    shared = common(**{word: own.pop(word) for word in _COMMON if word in own})
+    preset = None
     if way in WAYS:
-        by, which = shared.by, None
+        by = shared.by
         group = table[by].fill_null(f"(no {by})").alias("group")
         cap = shared.example_cap
         limit = {} if cap is None else {str(name): cap for name in group.unique().to_list()}
     else:
-        by = columns.TASK
-        size_asked = given.pop("rows", None)
-        which = presets.bind(way, table, folder, **given)
-        given = {"rows": size_asked}
-        group, limit = which.group, which.limit
+        by, asked = columns.TASK, {"rows": own.pop("rows", None)}
+        preset = presets.bind(way, table, folder, **own)
+        own, group, limit = asked, preset.group, preset.limit
     size = None
     if shared.tokens is not None:
         size = token_counts.count(text_of(table, "record"), shared.tokenizer, folder)
-        given["rows"] = shared.tokens
+        own = {**own, "rows": shared.tokens}
     counts = _counts(table, group, size, limit, seed)
-    if which is not None:
-        in_rows = counts if size is None else _counts(table, group, None, limit, seed)
-        weights = which.weights(in_rows)
-        total = given.get("rows")
-        quotas = _shared_out(weights, which.total(in_rows) if total is None else total)
-    elif way == "proportional":
-        weights = rates(counts, cap=given.get("cap"), temperature=given.get("temperature", 1.0))
-        quotas = proportional(counts, **given)
-    elif way == "equal":
-        weights = {name: Fraction(count > 0) for name, count in counts.items()}
-        quotas = equal(counts, **given)
-    elif way == "weighted":
-        quotas = weighted(counts, **given)
-        weights = {name: Fraction(str(weight)) for name, weight in given["weights"].items()}
+    if preset is None:
+        weights, quotas = _by_way(way, counts, own)
     else:
-        quotas = explicit(counts, **given)
-        weights = {name: Fraction(quota) for name, quota in quotas.items()}
+        in_rows = counts if size is None else _counts(table, group, None, limit, seed)
+        weights = preset.weights(in_rows)
+        quotas = _shared_out(weights, preset.total(in_rows) if own["rows"] is None else own["rows"])
     unit = "rows" if size is None else "tokens"
+    quotas, short = _filled(quotas, counts, unit, shared.shortfall)
+    return Arrangement(Plan(by, unit, counts, weights, quotas, short), group, size, limit)
+
+
+def _by_way(way: str, counts: dict[str, int], own: Mapping[str, Any]) -> tuple[dict[str, Fraction], dict[str, int]]:
+    """(weights before rounding, quotas) of one of `WAYS`."""
+    if way == "proportional":
+        weights = rates(counts, cap=own.get("cap"), temperature=own.get("temperature", 1.0))
+        return weights, proportional(counts, **own)
+    if way == "equal":
+        return {name: Fraction(count > 0) for name, count in counts.items()}, equal(counts, **own)
+    if way == "weighted":
+        quotas = weighted(counts, **own)
+        return {name: Fraction(str(weight)) for name, weight in own["weights"].items()}, quotas
+    quotas = explicit(counts, **own)
+    return {name: Fraction(quota) for name, quota in quotas.items()}, quotas
+
+
+def _filled(
+    quotas: dict[str, int], counts: Mapping[str, int], unit: str, shortfall: str
+) -> tuple[dict[str, int], dict[str, int]]:
+    """(quotas, by how much some were above what is there): lowered, refused or as they are, as `shortfall` says."""
     short = {name: quota - counts[name] for name, quota in sorted(quotas.items()) if quota > counts[name]}
-    if short and shared.shortfall == "fail":
+    if short and shortfall == "fail":
         raise ContractError(
             f"mix: {_listed([f'{n} has {counts[n]:,} of {quotas[n]:,} {unit}' for n in short])}; ask for less, or say "
             "`shortfall: repeat` or `shortfall: less`"
         )
-    if shared.shortfall == "less":
+    if shortfall == "less":
         quotas = {name: min(quota, counts[name]) for name, quota in quotas.items()}
-    return Arrangement(Plan(by, unit, counts, weights, quotas, short), group, size, limit)
+    return quotas, short
 
 
 def _counts(

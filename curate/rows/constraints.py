@@ -256,7 +256,6 @@ def build(
     if problem:
         raise MethodError(f"select {method}: {problem}")
     common(quotas=quotas, at_most=at_most, must_have=must_have, must_not_have=must_not_have, quality=quality)
-    rows = len(pool)
     opened = ~_named(method, pool, must_not_have, "must_not_have")
     if must_not_have and opened.all():
         say(f"  select {method}: must_not_have names {must_not_have}, and no row of this pool is so")
@@ -264,26 +263,12 @@ def build(
     if (must & ~opened).any():
         row = pool.ids[int(np.flatnonzero(must & ~opened)[0])]
         raise DataError(f"select {method}: row {row} is in must_have and in must_not_have; take it out of one")
-    cost, tokens = None, 0
     if isinstance(budget, dict):
-        from curate.rows import token_counts
-
-        tokens = int(budget["tokens"])
-        parts = [c for c in (columns.PROMPT, columns.RESPONSE) if c in pool.table.columns]
-        counts = [token_counts.count(pool.table[c], budget.get("tokenizer", "words"), folder) for c in parts]
-        if not counts:
-            raise ContractError(f"select {method}: a budget of tokens needs the column `prompt` or `response`")
-        cost, budget = np.maximum(np.sum(counts, axis=0), 1).astype(np.float64), int(opened.sum())
-        if cost[must].sum() > tokens:
-            raise DataError(
-                f"select {method}: the rows of must_have hold {int(cost[must].sum()):,} tokens, more than the {tokens:,} asked"
-            )
+        cost = _tokens_of(method, pool, budget, folder)
+        tokens, budget = int(budget["tokens"]), int(opened.sum())
     else:
-        _enough(method, budget, rows, int(opened.sum()))
-        if must.sum() > budget:
-            raise DataError(
-                f"select {method}: must_have names {int(must.sum()):,} rows, more than the budget of {budget:,}"
-            )
+        cost, tokens = None, 0
+    _enough(method, budget, cost, tokens, opened, must)
     bounds = [
         groups.quota(method, pool, column, share, budget, opened, cost is not None)
         for column, share in (quotas or {}).items()
@@ -297,12 +282,37 @@ def build(
     return Constraints(budget, opened, np.flatnonzero(must), tuple(bounds), cost, tokens, score, weight)
 
 
-def _enough(method: str, budget: int, rows: int, opened: int) -> None:
-    if budget > opened:
-        less = f", {opened:,} of which are left by must_not_have" if opened < rows else ""
+def _tokens_of(method: str, pool: Pool, budget: dict[str, Any], folder: Path | None) -> np.ndarray:
+    """What each row costs of a budget of tokens: float64 (n,), 1 or more."""
+    from curate.rows import token_counts
+
+    parts = [c for c in (columns.PROMPT, columns.RESPONSE) if c in pool.table.columns]
+    counts = [token_counts.count(pool.table[c], budget.get("tokenizer", "words"), folder) for c in parts]
+    if not counts:
+        raise ContractError(f"select {method}: a budget of tokens needs the column `prompt` or `response`")
+    return np.maximum(np.sum(counts, axis=0), 1).astype(np.float64)
+
+
+def _enough(
+    method: str, budget: int, cost: np.ndarray | None, tokens: int, opened: np.ndarray, must: np.ndarray
+) -> None:
+    """Whether the pool has the rows for a budget, and the budget has room for the rows of must_have."""
+    if cost is not None:
+        if cost[must].sum() > tokens:
+            raise DataError(
+                f"select {method}: the rows of must_have hold {int(cost[must].sum()):,} tokens, more than the {tokens:,} asked"
+            )
+        return
+    rows, left = len(opened), int(opened.sum())
+    if budget > left:
+        less = f", {left:,} of which are left by must_not_have" if left < rows else ""
         raise DataError(
             f"select {method}: the budget of {budget:,} is larger than the pool of {rows:,} rows{less}; "
-            f"ask for at most {opened:,}, or filter less"
+            f"ask for at most {left:,}, or filter less"
+        )
+    if must.sum() > budget:
+        raise DataError(
+            f"select {method}: must_have names {int(must.sum()):,} rows, more than the budget of {budget:,}"
         )
 
 

@@ -63,33 +63,9 @@ def split(
     Cost of the overlap: see `ngrams.shared`.
     """
     aside = hold_out(table, fraction=fraction, rows=rows, task_cluster=task_cluster, seed=seed)
-    gone = EXCLUDED.get(task_cluster or "", ())
-    sides = table.select(
-        pl.Series("aside", aside),
-        pl.when(pl.col(columns.TASK_CLUSTER).is_in(gone))
-        .then(
-            pl.format("holdout: {} is too close to {}, which is held out", columns.TASK_CLUSTER, pl.lit(task_cluster))
-        )
-        .alias(columns.REASON)
-        if gone
-        else pl.lit(None, pl.String).alias(columns.REASON),
-    ).with_columns(aside=pl.col("aside") & pl.col(columns.REASON).is_null())
-    train = ~sides["aside"] & sides[columns.REASON].is_null()
-    if not train.any():
-        raise ContractError(
-            f"holdout: nothing is left to train on, since {task_cluster} is held out and {' and '.join(gone)} with it; load "
-            "rows of other clusters beside them"
-        )
-    leaks = pl.DataFrame(schema=ngrams.SCHEMA)
+    sides = _sides(table, aside, task_cluster)
     overlap = overlap or ("fail" if task_cluster is not None else None)
-    if overlap is not None:
-        leaks = _overlapping(table, sides["aside"].to_numpy(), train.to_numpy())
-        if overlap == "fail" and leaks.height:
-            raise ContractError(_leak(table, leaks))
-        if leaks.height == train.sum():
-            raise ContractError(
-                f"holdout: every training row shares {_RUN} words in a row with a held-out record; load other rows beside them"
-            )
+    leaks = pl.DataFrame(schema=ngrams.SCHEMA) if overlap is None else _leaks(table, sides, overlap)
     shares = leaks.select(
         pl.col("row").cast(pl.UInt32),
         pl.lit(f"overlap: shares {_RUN} words in a row with a held-out record").alias("shares"),
@@ -106,6 +82,42 @@ def split(
             columns.MATCHED,
         )
     )
+
+
+def _sides(table: pl.DataFrame, aside: np.ndarray, task_cluster: str | None) -> pl.DataFrame:
+    """aside, reason: with the rows of clusters that are too close to a held-out one on neither side."""
+    gone = EXCLUDED.get(task_cluster or "", ())
+    reason = pl.lit(None, pl.String)
+    if gone:
+        close = pl.format(
+            "holdout: {} is too close to {}, which is held out", columns.TASK_CLUSTER, pl.lit(task_cluster)
+        )
+        reason = pl.when(pl.col(columns.TASK_CLUSTER).is_in(gone)).then(close)
+    sides = table.select(pl.Series("aside", aside), reason.alias(columns.REASON))
+    sides = sides.with_columns(aside=pl.col("aside") & pl.col(columns.REASON).is_null())
+    if not _trains(sides).any():
+        raise ContractError(
+            f"holdout: nothing is left to train on, since {task_cluster} is held out and {' and '.join(gone)} with it; load "
+            "rows of other clusters beside them"
+        )
+    return sides
+
+
+def _trains(sides: pl.DataFrame) -> np.ndarray:
+    return (~sides["aside"] & sides[columns.REASON].is_null()).to_numpy()
+
+
+def _leaks(table: pl.DataFrame, sides: pl.DataFrame, overlap: str) -> pl.DataFrame:
+    """row, other, ngram of training rows that share a run of words with a held-out one; refused where `overlap` is fail."""
+    train = _trains(sides)
+    leaks = _overlapping(table, sides["aside"].to_numpy(), train)
+    if overlap == "fail" and leaks.height:
+        raise ContractError(_leak(table, leaks))
+    if leaks.height == train.sum():
+        raise ContractError(
+            f"holdout: every training row shares {_RUN} words in a row with a held-out record; load other rows beside them"
+        )
+    return leaks
 
 
 def hold_out(

@@ -25,15 +25,17 @@ class Coverage:
         self.gain = np.full(len(candidates), np.inf)  # at least what each candidate would add now
         self.covered = np.zeros(len(rows), dtype=np.float32)  # how near the nearest pick is to each row
         self.moments = Moments(rows, candidates)
-        self.near: _Near | _Matrix
-        if 4 * len(rows) * len(candidates) <= _KEPT_BYTES:
-            self.near = _Matrix(rows, candidates)
-            for start in range(0, len(candidates), _ROWS):
-                some = np.arange(start, min(start + _ROWS, len(candidates)))
-                self.gain[some] = self.near.gains(some, self.covered)
-        else:
-            self.near = _Near(rows, candidates)
+        fits = 4 * len(rows) * len(candidates) <= _KEPT_BYTES
+        self.near: _Near | _Matrix = _Matrix(rows, candidates) if fits else _Near(rows, candidates)
+        self._first_gains()
+
+    def _first_gains(self) -> None:
+        if isinstance(self.near, _Near):
             self.moments.lower(self.gain, self.covered)
+            return
+        for start in range(0, len(self.gain), _ROWS):
+            some = np.arange(start, min(start + _ROWS, len(self.gain)))
+            self.gain[some] = self.near.gains(some, self.covered)
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
         self.near.look(rows, later, self.covered, self.gain)

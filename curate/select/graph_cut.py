@@ -62,14 +62,20 @@ class _Cut:
 
     def __init__(self, vectors: np.ndarray, weight: float):
         self.vectors, self.weight = vectors, weight
-        total = vectors.sum(axis=0, dtype=np.float64)
-        self.gain = np.empty(len(vectors))
-        for start in range(0, len(vectors), _BLOCK):
-            block = vectors[start : start + _BLOCK].astype(np.float64)
-            itself = (1 + np.einsum("ij,ij->i", block, block)) / 2
-            self.gain[start : start + _BLOCK] = (len(vectors) + block @ total) / 2 - weight * itself
+        self.gain = _alone(vectors, weight)
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None: ...
 
     def add(self, row: int) -> None:
         self.gain -= self.weight * (1 + self.vectors @ self.vectors[row])
+
+
+def _alone(vectors: np.ndarray, weight: float) -> np.ndarray:
+    """What each row adds as the first pick: float64 (n,)."""
+    total = vectors.sum(axis=0, dtype=np.float64)
+    gain = np.empty(len(vectors))
+    for start in range(0, len(vectors), _BLOCK):
+        block = vectors[start : start + _BLOCK].astype(np.float64)
+        itself = (1 + np.einsum("ij,ij->i", block, block)) / 2
+        gain[start : start + _BLOCK] = (len(vectors) + block @ total) / 2 - weight * itself
+    return gain

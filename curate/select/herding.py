@@ -50,14 +50,20 @@ class _Herd:
     exact = True
 
     def __init__(self, vectors: np.ndarray):
-        self.vectors, self.with_mean = vectors, np.empty(len(vectors))
-        if len(vectors):
-            mean = vectors.mean(axis=0, dtype=np.float64)
-            for start in range(0, len(vectors), _BLOCK):
-                self.with_mean[start : start + _BLOCK] = vectors[start : start + _BLOCK].astype(np.float64) @ mean
+        self.vectors, self.with_mean = vectors, _with_mean(vectors)
         self.gain = self.with_mean.copy()
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None: ...
 
     def add(self, row: int) -> None:
         self.gain += self.with_mean - self.vectors @ self.vectors[row]
+
+
+def _with_mean(vectors: np.ndarray) -> np.ndarray:
+    """The product of each row with the mean of all: float64 (n,)."""
+    products = np.empty(len(vectors))
+    if len(vectors):
+        mean = vectors.mean(axis=0, dtype=np.float64)
+        for start in range(0, len(vectors), _BLOCK):
+            products[start : start + _BLOCK] = vectors[start : start + _BLOCK].astype(np.float64) @ mean
+    return products
