@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +83,8 @@ def say(text: str) -> None:
 
 def warn(text: str) -> None:
     """A sentence beside the output, which may be JSON; nothing where there is none."""
+    if text and sys.stderr.isatty():
+        text = textwrap.fill(text, shutil.get_terminal_size().columns, break_long_words=False)
     if text:
         print(text, file=sys.stderr, flush=True)
 
