@@ -52,10 +52,10 @@ def is_union_of(coarse: np.ndarray, fine: np.ndarray) -> bool:
 def test_every_method_finds_groups_apart_and_numbers_them_by_size(method, options):
     vectors, group = blobs()
     shuffle = np.random.default_rng(1).permutation(len(vectors))
-    found = method.cluster(vectors[shuffle], **options)
-    assert found.label.dtype == np.int32 and found.distance.dtype == np.float32
-    kept = found.label >= 0
-    assert found.label[kept].tolist() == group[shuffle][kept].tolist() and kept.mean() > 0.7
+    clusters = method.cluster(vectors[shuffle], **options)
+    assert clusters.label.dtype == np.int32 and clusters.distance.dtype == np.float32
+    kept = clusters.label >= 0
+    assert clusters.label[kept].tolist() == group[shuffle][kept].tolist() and kept.mean() > 0.7
 
 
 @pytest.mark.parametrize(("method", "options"), EVERY)
@@ -74,10 +74,10 @@ def test_the_order_of_the_rows_changes_no_label_and_no_distance(method, options)
 def test_a_row_of_zeros_is_noise_at_distance_one_and_copies_share_a_label(method, options):
     vectors, _ = blobs((30, 30, 30), spread=0.2)
     vectors = np.concatenate([np.zeros((2, 6), np.float32), vectors, vectors])
-    found = method.cluster(vectors, **options)
-    assert found.label[:2].tolist() == [-1, -1] and found.distance[:2].tolist() == [1, 1]
-    np.testing.assert_array_equal(found.label[2:92], found.label[92:])
-    assert np.isfinite(found.distance).all()
+    clusters = method.cluster(vectors, **options)
+    assert clusters.label[:2].tolist() == [-1, -1] and clusters.distance[:2].tolist() == [1, 1]
+    np.testing.assert_array_equal(clusters.label[2:92], clusters.label[92:])
+    assert np.isfinite(clusters.distance).all()
 
 
 @pytest.mark.parametrize(("method", "options"), EVERY)
@@ -90,24 +90,24 @@ def test_the_length_of_a_vector_does_not_count(method, options):
 @pytest.mark.parametrize("method", [agglomerative, hierarchical, hdbscan])
 def test_distances_are_to_the_unit_mean_of_the_own_group(method):
     vectors, _ = blobs(spread=0.3)
-    found = method.cluster(vectors, **({"min_cluster_size": 6} if method is hdbscan else {"k": 4}))
+    clusters = method.cluster(vectors, **({"min_cluster_size": 6} if method is hdbscan else {"k": 4}))
     rows = unit(vectors)
-    means = unit(np.stack([rows[found.label == one].mean(axis=0) for one in range(found.label.max() + 1)]))
+    means = unit(np.stack([rows[clusters.label == one].mean(axis=0) for one in range(clusters.label.max() + 1)]))
     away = np.linalg.norm(rows[:, None] - means, axis=2)
-    own = np.where(found.label < 0, away.min(axis=1), away[np.arange(len(rows)), found.label])
-    np.testing.assert_allclose(found.distance, own, atol=1e-5)
+    own = np.where(clusters.label < 0, away.min(axis=1), away[np.arange(len(rows)), clusters.label])
+    np.testing.assert_allclose(clusters.distance, own, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", OF_K)
 def test_with_fewer_distinct_rows_than_k_no_label_is_skipped(method):
     vectors = np.repeat(np.eye(3, dtype=np.float32), [5, 3, 1], axis=0)
     for k in (4, 9):
-        found = method.cluster(vectors, k=k)
-        sizes = np.bincount(found.label)
+        clusters = method.cluster(vectors, k=k)
+        sizes = np.bincount(clusters.label)
         assert (np.diff(sizes) <= 0).all() and sizes.min() > 0
         if method is not agglomerative:  # a tree of rows goes on to split copies
-            assert found.label.tolist() == [0] * 5 + [1] * 3 + [2]
-            np.testing.assert_allclose(found.distance, 0, atol=1e-6)
+            assert clusters.label.tolist() == [0] * 5 + [1] * 3 + [2]
+            np.testing.assert_allclose(clusters.distance, 0, atol=1e-6)
 
 
 @pytest.mark.parametrize("method", OF_K)
@@ -164,10 +164,10 @@ def test_kmeans_ends_where_no_row_is_nearer_to_the_unit_mean_of_another_group(mo
     def means(label: np.ndarray) -> np.ndarray:
         return unit(np.stack([rows[label == one].mean(axis=0) for one in range(3)]))
 
-    found = kmeans.cluster(rows.astype(np.float32), k=3)
-    np.testing.assert_array_equal(found.label, (rows @ means(found.label).T).argmax(axis=1))
+    clusters = kmeans.cluster(rows.astype(np.float32), k=3)
+    np.testing.assert_array_equal(clusters.label, (rows @ means(clusters.label).T).argmax(axis=1))
     np.testing.assert_allclose(
-        found.distance, np.linalg.norm(rows - means(found.label)[found.label], axis=1), atol=1e-5
+        clusters.distance, np.linalg.norm(rows - means(clusters.label)[clusters.label], axis=1), atol=1e-5
     )
     plain = KMeans(3, random_state=0).fit_predict(rows)
     assert ((rows @ means(plain).T).argmax(axis=1) != plain).any()
@@ -255,8 +255,8 @@ def test_agglomerative_says_how_large_a_pool_may_be(monkeypatch):
 
 def test_a_tree_whose_leaves_are_rows_is_ward():
     vectors = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
-    found = hierarchical.cluster(vectors, k=7, levels=[2, 30], leaves=60)
-    for count, label in {7: found.label, **found.levels}.items():
+    clusters = hierarchical.cluster(vectors, k=7, levels=[2, 30], leaves=60)
+    for count, label in {7: clusters.label, **clusters.levels}.items():
         assert partition(label) == partition(agglomerative.cluster(vectors, k=count).label)
 
 
@@ -293,12 +293,12 @@ def test_each_step_of_ward_is_the_cheapest_of_all():
 
 def test_levels_of_a_hierarchy_are_nested_and_numbered_by_size():
     vectors = np.random.default_rng(0).normal(size=(900, 6)).astype(np.float32)
-    found = hierarchical.cluster(vectors, k=10, levels=[40, 3, 20, 10], leaves=60)
-    assert list(found.levels) == [40, 3, 20, 10]
-    np.testing.assert_array_equal(found.levels[10], found.label)
-    cuts = [found.levels[count] for count in (3, 10, 20, 40)]
+    clusters = hierarchical.cluster(vectors, k=10, levels=[40, 3, 20, 10], leaves=60)
+    assert list(clusters.levels) == [40, 3, 20, 10]
+    np.testing.assert_array_equal(clusters.levels[10], clusters.label)
+    cuts = [clusters.levels[count] for count in (3, 10, 20, 40)]
     assert all(is_union_of(coarse, fine) for coarse, fine in pairwise(cuts))
-    for count, label in found.levels.items():
+    for count, label in clusters.levels.items():
         assert label.dtype == np.int32 and label.shape == (900,)
         sizes = np.bincount(label)
         assert len(sizes) == count and (np.diff(sizes) <= 0).all()
@@ -322,10 +322,10 @@ def two_groups_and_outliers() -> np.ndarray:
 
 def test_noise_keeps_label_minus_one_and_its_distance_is_to_the_nearest_centre():
     vectors = two_groups_and_outliers()
-    found = hdbscan.cluster(vectors, min_cluster_size=8, dimensions=None)
-    assert found.label[-5:].tolist() == [-1] * 5
-    assert set(found.label.tolist()) == {-1, 0, 1}
-    np.testing.assert_allclose(found.distance[-1], 2**0.5, atol=0.1)
+    clusters = hdbscan.cluster(vectors, min_cluster_size=8, dimensions=None)
+    assert clusters.label[-5:].tolist() == [-1] * 5
+    assert set(clusters.label.tolist()) == {-1, 0, 1}
+    np.testing.assert_allclose(clusters.distance[-1], 2**0.5, atol=0.1)
 
 
 def test_noise_can_join_the_group_with_the_nearest_centre_without_moving_it():
@@ -351,8 +351,8 @@ def test_hdbscan_is_what_scikit_learn_gives_on_the_principal_components():
     for selection in ("eom", "leaf"):
         oracle = HDBSCAN(7, cluster_selection_method=selection, copy=True)  # pyright: ignore
         expected = oracle.fit_predict(points)
-        found = hdbscan.cluster(vectors, min_cluster_size=7, dimensions=3, selection=selection)
-        assert partition(found.label[order]) == partition(expected)
+        clusters = hdbscan.cluster(vectors, min_cluster_size=7, dimensions=3, selection=selection)
+        assert partition(clusters.label[order]) == partition(expected)
 
 
 def test_a_pool_that_is_all_noise_is_one_sentence():

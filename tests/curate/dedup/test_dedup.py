@@ -28,8 +28,12 @@ def test_a_missing_text_is_an_empty_one():
 
 
 def test_similarity_is_one_and_of_the_right_type():
-    found = exact.duplicates(pl.Series(["a", "a"]))
-    assert found.of.dtype == "int64" and found.similarity.dtype == "float32" and found.similarity.tolist() == [1, 1]
+    duplicates = exact.duplicates(pl.Series(["a", "a"]))
+    assert (
+        duplicates.of.dtype == "int64"
+        and duplicates.similarity.dtype == "float32"
+        and duplicates.similarity.tolist() == [1, 1]
+    )
 
 
 def test_slices_do_not_show(monkeypatch):

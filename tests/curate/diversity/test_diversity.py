@@ -86,9 +86,9 @@ def whole(seed: int = 0) -> Sample:
 
 @pytest.mark.parametrize("metric", EVERY)
 def test_every_measure_says_what_it_gives_and_gives_what_it_says(metric):
-    found = metric.measure(whole())
-    assert set(found) == set(metric.ABOUT)
-    assert all(type(value) is float and math.isfinite(value) for value in found.values())
+    values = metric.measure(whole())
+    assert set(values) == set(metric.ABOUT)
+    assert all(type(value) is float and math.isfinite(value) for value in values.values())
     assert all(better in ("higher", "lower", None) and len(about) < 100 for about, better in metric.ABOUT.values())
 
 
@@ -148,9 +148,9 @@ def entropy_number(vectors: np.ndarray, order: float) -> float:
 @pytest.mark.parametrize(("k", "d"), [(5, 12), (12, 12), (60, 6)])
 def test_vendi_in_its_dual_form_is_the_one_of_the_cosines(k, d):
     vectors = random_unit(k, d)
-    found = vendi.measure(of(vectors))
+    values = vendi.measure(of(vectors))
     for name, order in (("0.5", 0.5), ("1", 1), ("2", 2), ("infinity", np.inf)):
-        assert found[f"vendi_{name}"] == pytest.approx(entropy_number(vectors, order), rel=1e-4)
+        assert values[f"vendi_{name}"] == pytest.approx(entropy_number(vectors, order), rel=1e-4)
 
 
 def test_vendi_is_one_for_copies_and_k_for_rows_at_right_angles():
@@ -168,9 +168,9 @@ def test_vendi_is_one_for_copies_and_k_for_rows_at_right_angles():
 )
 @settings(max_examples=60, deadline=None)
 def test_vendi_lies_between_one_and_the_rank_and_falls_with_its_order(vectors):
-    found = list(vendi.measure(of(unit(vectors))).values())
-    assert 1 - 1e-4 <= found[3] and found[0] <= 4 + 1e-4
-    assert all(a >= b * (1 - 1e-5) for a, b in itertools.pairwise(found))
+    values = list(vendi.measure(of(unit(vectors))).values())
+    assert 1 - 1e-4 <= values[3] and values[0] <= 4 + 1e-4
+    assert all(a >= b * (1 - 1e-5) for a, b in itertools.pairwise(values))
 
 
 def test_a_row_of_zeros_is_like_nothing():
@@ -186,8 +186,8 @@ def test_log_det_is_the_determinant_of_the_cosines(k, d):
     vectors = random_unit(k, d).astype(np.float64)
     sign, volume = np.linalg.slogdet(vectors @ vectors.T + 0.01 * np.eye(k))
     assert sign == 1
-    found = log_det.measure(of(vectors), noise=0.01)["log_det_distance"]
-    assert found == pytest.approx(np.log(1.01) - volume / k, rel=1e-4)
+    values = log_det.measure(of(vectors), noise=0.01)["log_det_distance"]
+    assert values == pytest.approx(np.log(1.01) - volume / k, rel=1e-4)
 
 
 def test_log_det_is_zero_at_right_angles_and_large_for_copies():
@@ -240,15 +240,15 @@ def test_density_is_finite_where_the_pool_is_copies_or_tiny():
 def test_coverage_is_the_worst_and_the_mean_of_the_pool():
     vectors, subset = random_unit(50, 4), np.array([1, 7, 30])
     away = np.linalg.norm(vectors[:, None].astype(np.float64) - vectors[subset], axis=2).min(axis=1)
-    found = coverage.measure(of(vectors[subset], nearest=around(vectors, np.arange(50), [subset])[0][0]))
-    assert found["coverage_radius"] == pytest.approx(away.max(), rel=1e-5)
-    assert found["pool_similarity"] == pytest.approx((1 - away**2 / 2).mean(), rel=1e-5)
+    values = coverage.measure(of(vectors[subset], nearest=around(vectors, np.arange(50), [subset])[0][0]))
+    assert values["coverage_radius"] == pytest.approx(away.max(), rel=1e-5)
+    assert values["pool_similarity"] == pytest.approx((1 - away**2 / 2).mean(), rel=1e-5)
 
 
 def test_a_subset_that_is_the_pool_covers_it_wholly():
     vectors = random_unit(20, 4)
-    found = coverage.measure(of(vectors, nearest=around(vectors, np.arange(20), [np.arange(20)])[0][0]))
-    assert found == pytest.approx({"coverage_radius": 0, "pool_similarity": 1}, abs=1e-3)
+    values = coverage.measure(of(vectors, nearest=around(vectors, np.arange(20), [np.arange(20)])[0][0]))
+    assert values == pytest.approx({"coverage_radius": 0, "pool_similarity": 1}, abs=1e-3)
 
 
 # remote_clique, remote_edge, novelsum
@@ -283,8 +283,8 @@ def test_novelsum_is_its_formula(powers):
 
 def test_without_powers_novelsum_is_the_remote_clique():
     sample = of(random_unit(25, 5), density=np.ones(25, dtype=np.float32))
-    found = novelsum.measure(sample, density_power=0.0, distance_power=0.0)["novelsum"]
-    assert found == pytest.approx(remote_clique.measure(sample)["remote_clique"], rel=1e-5)
+    values = novelsum.measure(sample, density_power=0.0, distance_power=0.0)["novelsum"]
+    assert values == pytest.approx(remote_clique.measure(sample)["remote_clique"], rel=1e-5)
 
 
 def test_of_a_large_subset_a_part_of_the_pairs_is_looked_at_whatever_the_order(monkeypatch):
@@ -315,8 +315,8 @@ def test_entropy_is_zero_for_one_group_and_the_log_of_even_groups():
     table = pl.DataFrame(
         {"id": list("abcd"), "task": ["x"] * 4, "cluster": [0, 1, -1, 3], "source": ["a", None, "a", None]}
     )
-    found = group_entropy.measure(Sample(table))
-    assert found == {"task_entropy": 0, "cluster_entropy": 2, "source_entropy": 1}
+    values = group_entropy.measure(Sample(table))
+    assert values == {"task_entropy": 0, "cluster_entropy": 2, "source_entropy": 1}
 
 
 @given(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=40))
@@ -347,9 +347,9 @@ def test_distinct_n_and_vocabulary_count_runs_inside_rows(rows):
     count = Counter(word for prompt in prompts for word in naive_words(prompt))
     if count:
         total = sum(count.values())
-        found = vocabulary.measure(sample)
-        assert found["word_entropy"] == pytest.approx(-sum(c / total * math.log2(c / total) for c in count.values()))
-        assert found["words_used_once"] == pytest.approx(sum(c == 1 for c in count.values()) / len(count))
+        values = vocabulary.measure(sample)
+        assert values["word_entropy"] == pytest.approx(-sum(c / total * math.log2(c / total) for c in count.values()))
+        assert values["words_used_once"] == pytest.approx(sum(c == 1 for c in count.values()) / len(count))
 
 
 def test_distinct_n_reads_prompt_and_response_and_is_one_without_repetition():
@@ -372,9 +372,9 @@ def test_compression_is_gzip_of_the_sorted_texts_and_larger_for_copies():
 
 
 def test_lengths_are_means_and_spreads_of_words():
-    found = lengths.measure(texts(["a b", "a  b\nc d", None], ["x", "x", "x"]))
-    assert found["prompt_words"] == 2 and found["response_words"] == 1 and found["response_spread"] == 0
-    assert found["prompt_spread"] == pytest.approx(np.std(np.log([3, 5, 1])))
+    values = lengths.measure(texts(["a b", "a  b\nc d", None], ["x", "x", "x"]))
+    assert values["prompt_words"] == 2 and values["response_words"] == 1 and values["response_spread"] == 0
+    assert values["prompt_spread"] == pytest.approx(np.std(np.log([3, 5, 1])))
 
 
 @pytest.mark.parametrize(
@@ -405,15 +405,15 @@ def test_the_verb_and_its_object_are_found_by_rule(prompt, pair):
 @settings(max_examples=100, deadline=None)
 def test_any_text_has_a_pair_or_none(text):
     for prompt in (text, "Write " + text, "please " + text):
-        found = verb_noun.pair(prompt)
-        assert found is None or len(found.split(" ")) == 2
+        pair = verb_noun.pair(prompt)
+        assert pair is None or len(pair.split(" ")) == 2
 
 
 def test_verb_noun_gives_the_entropy_of_what_was_found_and_its_share():
-    found = verb_noun.measure(
+    values = verb_noun.measure(
         texts(["Write a story", "Write the stories", "Write a poem", "Write poems", "Why?", None])
     )
-    assert found == {"verb_noun_entropy": pytest.approx(1), "verb_noun_found": 4 / 6}
+    assert values == {"verb_noun_entropy": pytest.approx(1), "verb_noun_found": 4 / 6}
     assert verb_noun.measure(texts(["Why?"])) == {"verb_noun_found": 0}
 
 

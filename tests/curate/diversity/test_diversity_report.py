@@ -52,15 +52,15 @@ def pool(n: int = 300, d: int = 12, seed: int = 0) -> tuple[pl.DataFrame, np.nda
     return table, vectors.astype(np.float32) * rng.uniform(0.5, 20, (n, 1)).astype(np.float32)
 
 
-def z_of(found: list[dict]) -> dict[str, float]:
-    return {line["name"]: line["z"] for line in found}
+def z_of(lines: list[dict]) -> dict[str, float]:
+    return {line["name"]: line["z"] for line in lines}
 
 
 def test_every_line_has_the_same_keys_and_plain_values():
     table, vectors = pool()
-    found = report(table, vectors, np.arange(20), subsets=10)
-    assert all(list(line) == KEYS for line in found) and len(found) == 24
-    for line in found:
+    lines = report(table, vectors, np.arange(20), subsets=10)
+    assert all(list(line) == KEYS for line in lines) and len(lines) == 24
+    for line in lines:
         assert all(type(line[key]) is float for key in KEYS[3:]), line
         assert 0 <= line["percentile"] <= 100 and line["random_sd"] > 0
 
@@ -112,15 +112,15 @@ def test_near_copies_are_less_diverse_in_every_measure_of_vectors_and_texts():
         pl.when(pl.int_range(pl.len()) < 30).then(pl.lit(same[name])).otherwise(pl.col(name)).alias(name)
         for name in ("prompt", "response", "source", "cluster")
     )
-    found = report(table, vectors, np.arange(30), subsets=40)
-    for line in found:
+    lines = report(table, vectors, np.arange(30), subsets=40)
+    for line in lines:
         if line["better"] is not None:
             worse = line["z"] < 0 if line["better"] == "higher" else line["z"] > 0
             assert worse, line
-    z = z_of(found)
+    z = z_of(lines)
     assert z["vendi_1"] < -5 and z["remote_clique"] < -5 and z["pool_similarity"] < -5 and z["log_det_distance"] > 5
     assert z["distinct_2"] < -5 and z["compression_ratio"] > 5 and z["cluster_entropy"] < -5
-    verdicts = {row["measure"]: row["than random"] for row in rows(found)}
+    verdicts = {row["measure"]: row["than random"] for row in rows(lines)}
     assert verdicts["vendi_1"] == verdicts["coverage_radius"] == verdicts["compression_ratio"] == "less diverse"
 
 

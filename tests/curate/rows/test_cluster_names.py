@@ -61,8 +61,8 @@ def test_a_plural_does_not_stand_beside_its_singular():
 def test_words_that_are_frequent_in_most_clusters_name_none_of_them():
     topics = ["chat chien", "pomme poire", "table chaise", "rouge bleu", "train avion"]
     texts = [f"le {topic.split()[0]} et le {topic.split()[1]} dans le pays" for topic in topics for _ in range(5)]
-    found = names(texts, np.repeat(np.arange(5), 5))
-    assert found == {i: ", ".join(sorted(topic.split())) for i, topic in enumerate(topics)}
+    named = names(texts, np.repeat(np.arange(5), 5))
+    assert named == {i: ", ".join(sorted(topic.split())) for i, topic in enumerate(topics)}
 
 
 def test_letters_of_every_script_make_words_and_digits_do_not():
@@ -95,9 +95,9 @@ def test_of_a_large_cluster_a_part_is_read_whatever_the_order(monkeypatch):
 @settings(max_examples=60, deadline=None)
 def test_every_label_has_one_name_and_no_two_are_the_same(rows, words):
     label = np.array([label for _, label in rows], dtype=np.int32)
-    found = names([text for text, _ in rows], label, words=words)
-    assert set(found) == set(label.tolist())
-    assert len(set(found.values())) == len(found)
+    named = names([text for text, _ in rows], label, words=words)
+    assert set(named) == set(label.tolist())
+    assert len(set(named.values())) == len(named)
 
 
 def test_bad_input_is_one_sentence():

@@ -303,10 +303,10 @@ class Weighted(Cover):
 def test_the_certificate_is_never_below_the_best_there_is(seed):
     rng = np.random.default_rng(seed)
     sets, k = rng.random((10, 6)), int(rng.integers(1, 6))
-    found = greedy.greedy(lambda: Weighted(sets, False), Constraints.none(10, k), label="", certify=True)
+    picks = greedy.greedy(lambda: Weighted(sets, False), Constraints.none(10, k), label="", certify=True)
     best = max(cover_value(sets, picks) for picks in itertools.combinations(range(10), k))
-    mine = found.facts["certificate"]
-    assert mine["value"] == pytest.approx(cover_value(sets, found.index)) and mine["upper_bound"] >= best - 1e-9
+    mine = picks.facts["certificate"]
+    assert mine["value"] == pytest.approx(cover_value(sets, picks.index)) and mine["upper_bound"] >= best - 1e-9
     assert mine["value"] >= (1 - 1 / np.e) * best and mine["ratio"] == pytest.approx(
         mine["value"] / mine["upper_bound"]
     )
@@ -329,9 +329,9 @@ def test_under_quotasgreedy_reaches_half_and_the_bound_holds(seed):
         if (np.bincount(code[list(picks)], minlength=3) <= limit).all()
     ]
     best = max(cover_value(sets, picks) for picks in feasible)
-    found = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
-    assert tuple(sorted(found.index.tolist())) in feasible and cover_value(sets, found.index) >= best / 2
-    assert not len(found.index) or found.facts["certificate"]["upper_bound"] >= best - 1e-9
+    picks = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
+    assert tuple(sorted(picks.index.tolist())) in feasible and cover_value(sets, picks.index) >= best / 2
+    assert not len(picks.index) or picks.facts["certificate"]["upper_bound"] >= best - 1e-9
 
 
 @given(st.integers(0, 10_000))
@@ -342,10 +342,10 @@ def test_under_a_budget_of_tokensgreedy_reaches_its_share_and_the_bound_holds(se
     wanted = Constraints(10, np.ones(10, bool), np.empty(0, int), cost=cost, tokens=tokens)
     every = (picks for size in range(11) for picks in itertools.combinations(range(10), size))
     best = max(cover_value(sets, picks) for picks in every if cost[list(picks)].sum() <= tokens)
-    found = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
-    mine = cover_value(sets, found.index)
-    assert cost[found.index].sum() <= tokens and mine >= (1 - 1 / np.e) / 2 * best
-    assert found.facts["certificate"]["upper_bound"] >= best - 1e-9
+    picks = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
+    mine = cover_value(sets, picks.index)
+    assert cost[picks.index].sum() <= tokens and mine >= (1 - 1 / np.e) / 2 * best
+    assert picks.facts["certificate"]["upper_bound"] >= best - 1e-9
 
 
 def test_a_token_budget_takes_the_better_of_two_runs():
@@ -364,14 +364,14 @@ def test_quality_is_added_on_one_scale(seed, weight):
     rng = np.random.default_rng(seed)
     sets, quality = rng.random((20, 6)), rng.random(20)
     wanted = Constraints(6, np.ones(20, bool), np.empty(0, int), quality=quality, weight=weight)
-    found = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
+    chosen = greedy.greedy(lambda: Weighted(sets, False), wanted, label="", certify=True)
     scale, most, picks = sets.sum(axis=1).max(), np.zeros(6), []
     for _ in range(6):
         score = (1 - weight) * np.maximum(sets - most, 0).sum(axis=1) / scale + weight * quality
         score[picks] = -1
         picks.append(int(score.argmax()))
         most = np.maximum(most, sets[picks[-1]])
-    assert found.index.tolist() == picks
+    assert chosen.index.tolist() == picks
     if weight == 1:
         assert picks == np.argsort(-quality)[:6].tolist()
 

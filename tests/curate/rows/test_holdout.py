@@ -214,11 +214,11 @@ def clusters(*names: str, texts: dict[int, str] | None = None) -> pl.DataFrame:
 
 
 def sides(rows: pl.DataFrame, **options) -> dict[str, set[str]]:
-    found = rows.select("id").hstack(split(rows, seed=0, **options))
+    sides_of = rows.select("id").hstack(split(rows, seed=0, **options))
     return {
-        "aside": set(found.filter("aside")["id"]),
-        "gone": set(found.filter(pl.col("reason").is_not_null())["id"]),
-        "train": set(found.filter(~pl.col("aside") & pl.col("reason").is_null())["id"]),
+        "aside": set(sides_of.filter("aside")["id"]),
+        "gone": set(sides_of.filter(pl.col("reason").is_not_null())["id"]),
+        "train": set(sides_of.filter(~pl.col("aside") & pl.col("reason").is_null())["id"]),
     }
 
 
@@ -239,12 +239,12 @@ def test_flans_pairs_leave_with_one_another_and_the_halves_of_reading_train_with
 @pytest.mark.parametrize("held", [*EXCLUDED, "sentiment"])
 def test_an_excluded_cluster_is_neither_trained_nor_evaluated_on(held):
     names = [*EXCLUDED, "sentiment", "translation"]
-    found = sides(clusters(*names), task_cluster=held)
+    ids = sides(clusters(*names), task_cluster=held)
     of = {f"id{i}": name for i, name in enumerate(names)}
-    assert {of[row] for row in found["aside"]} == {held}
-    assert {of[row] for row in found["gone"]} == set(EXCLUDED.get(held, ()))
-    assert found["aside"] | found["gone"] | found["train"] == set(of)
-    assert not found["aside"] & found["gone"]
+    assert {of[row] for row in ids["aside"]} == {held}
+    assert {of[row] for row in ids["gone"]} == set(EXCLUDED.get(held, ()))
+    assert ids["aside"] | ids["gone"] | ids["train"] == set(of)
+    assert not ids["aside"] & ids["gone"]
 
 
 def test_an_excluded_row_that_repeats_a_held_out_one_is_not_evaluated_on():
@@ -281,9 +281,9 @@ def test_thirteen_words_in_common_fail_and_twelve_do_not():
 
 def test_remove_takes_the_training_row_and_says_what_it_shares():
     rows = clusters("held", "train", "train", texts={0: f"so: {RUN}", 2: RUN})
-    found = split(rows, task_cluster="held", overlap="remove", seed=0).row(2, named=True)
-    assert found["reason"] == "overlap: shares 13 words in a row with a held-out record"
-    assert (found["duplicate_of"], found["matched"]) == ("id0", RUN)
+    row = split(rows, task_cluster="held", overlap="remove", seed=0).row(2, named=True)
+    assert row["reason"] == "overlap: shares 13 words in a row with a held-out record"
+    assert (row["duplicate_of"], row["matched"]) == ("id0", RUN)
     assert sides(rows, task_cluster="held", overlap="remove")["train"] == {"id1"}
     rows = clusters("held", "train", texts={0: RUN, 1: RUN})
     with pytest.raises(ContractError, match="every training row shares 13 words"):
@@ -305,8 +305,8 @@ def brute_force(texts: list[str], others: list[str], n: int) -> list[tuple[int, 
         return re.sub(r"[\W_]+", " ", text.lower()).split()
 
     def runs(text: str) -> list[str]:
-        found = words(text)
-        return [" ".join(found[i : i + n]) for i in range(len(found) - n + 1)]
+        all_words = words(text)
+        return [" ".join(all_words[i : i + n]) for i in range(len(all_words) - n + 1)]
 
     first: dict[str, int] = {}
     for at, text in enumerate(others):
@@ -328,8 +328,8 @@ TEXTS = st.lists(
 @LAW
 @given(TEXTS, TEXTS, st.integers(2, 5))
 def test_shared_runs_are_those_of_brute_force(texts, others, n):
-    found = ngrams.shared(pl.Series(texts, dtype=pl.String), pl.Series(others, dtype=pl.String), n)
-    assert found.rows() == brute_force(texts, others, n)
+    shared = ngrams.shared(pl.Series(texts, dtype=pl.String), pl.Series(others, dtype=pl.String), n)
+    assert shared.rows() == brute_force(texts, others, n)
 
 
 @pytest.mark.parametrize("size", [1, 40, 1_000])
@@ -347,9 +347,9 @@ def test_slices_and_colliding_hashes_change_nothing(size, monkeypatch):
     monkeypatch.setattr(ngrams, "_BYTES", size)
     assert ngrams.shared(pl.Series(texts), pl.Series(others), 4).rows() == expected
     monkeypatch.setattr(ngrams, "_grams", weak)
-    found = ngrams.shared(pl.Series(texts), pl.Series(others), 4)
-    assert found["row"].to_list() == [row for row, _, _ in expected]
-    for row, other, run in found.iter_rows():
+    shared = ngrams.shared(pl.Series(texts), pl.Series(others), 4)
+    assert shared["row"].to_list() == [row for row, _, _ in expected]
+    for row, other, run in shared.iter_rows():
         assert f" {run} " in f" {texts[row]} " and f" {run} " in f" {others[other]} "
 
 

@@ -39,15 +39,15 @@ def table(n: int = 40, tasks: dict[str, str] = WORDS) -> pl.DataFrame:
 
 
 def test_tasks_that_read_alike_are_put_together_and_agree_with_the_known_clusters():
-    found = find(table(), hashing.embed, 0)
+    tasks = find(table(), hashing.embed, 0)
     groups: dict[str, set[str]] = {}
-    for task, cluster in found.cluster.items():
+    for task, cluster in tasks.cluster.items():
         groups.setdefault(cluster, set()).add(task)
     assert sorted(map(sorted, groups.values())) == [["add", "times"], ["german", "german_back"], ["mood", "stars"]]
     assert all(name.removeprefix("auto_") in tasks for name, tasks in groups.items())
-    assert found.agreement == 1.0
-    assert 0.2 < found.silhouette <= 1
-    assert found.lines()[0].startswith("task clusters: 3 of 6 tasks, silhouette 0.")
+    assert tasks.agreement == 1.0
+    assert 0.2 < tasks.silhouette <= 1
+    assert tasks.lines()[0].startswith("task clusters: 3 of 6 tasks, silhouette 0.")
 
 
 def test_the_order_of_the_rows_changes_nothing():
@@ -56,9 +56,9 @@ def test_the_order_of_the_rows_changes_nothing():
 
 
 def test_with_no_known_cluster_there_is_no_agreement():
-    found = find(table().with_columns(pl.lit(None, pl.String).alias("task_cluster")), hashing.embed, 0)
-    assert found.agreement is None
-    assert "adjusted" not in found.lines()[0]
+    tasks = find(table().with_columns(pl.lit(None, pl.String).alias("task_cluster")), hashing.embed, 0)
+    assert tasks.agreement is None
+    assert "adjusted" not in tasks.lines()[0]
 
 
 def test_a_row_without_a_task_is_of_its_source():

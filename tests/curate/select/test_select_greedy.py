@@ -70,14 +70,14 @@ def greedy_by_hand(gain_of, rows: int, budget: int, tie: float) -> tuple[list[in
     return picks, gains
 
 
-def reaches_its_share(value, found: Picks, rows: int) -> None:
+def reaches_its_share(value, picks: Picks, rows: int) -> None:
     """Whether the picks have 1 - 1/e of the best value of any choice of as many rows, and the certificate holds."""
-    budget = len(found.index)
+    budget = len(picks.index)
     best = max(value(list(picks)) for picks in itertools.combinations(range(rows), budget))
-    mine = value(found.index.tolist())
+    mine = value(picks.index.tolist())
     assert (1 - 1 / np.e) * best <= mine <= best + 1e-6
-    assert found.facts["certificate"]["value"] == pytest.approx(mine, rel=1e-4)
-    assert found.facts["certificate"]["upper_bound"] >= best * (1 - 1e-5)
+    assert picks.facts["certificate"]["value"] == pytest.approx(mine, rel=1e-4)
+    assert picks.facts["certificate"]["upper_bound"] >= best * (1 - 1e-5)
 
 
 # every selector
@@ -446,8 +446,8 @@ def test_mig_reaches_the_guaranteed_part_of_the_best_value():
     for seed in range(3):
         pool = random_pool(12, 3, seed)
         reached, _ = information_by_hand(pool, "tags", "quality", 0.5)
-        found = mig.select(pool, 4, labels="tags", score="quality", similarity=0.5)
-        reaches_its_share(lambda picks, reached=reached: information(reached, picks), found, 12)
+        chosen = mig.select(pool, 4, labels="tags", score="quality", similarity=0.5)
+        reaches_its_share(lambda picks, reached=reached: information(reached, picks), chosen, 12)
 
 
 def test_mig_deals_the_budget_out_over_labels_and_rows_without_one_come_last():

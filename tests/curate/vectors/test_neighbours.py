@@ -74,9 +74,9 @@ def test_no_cosine_is_above_one_and_copies_go_by_index_after_the_row_itself():
     vectors = np.repeat(clustered(7), 5, axis=0)
     index, cosine = graph(vectors, 5)
     assert cosine.max() <= 1
-    for row, found in enumerate(index.tolist()):
+    for row, nearest in enumerate(index.tolist()):
         copies = [5 * (row // 5) + i for i in range(5)]
-        assert found == [row, *(copy for copy in copies if copy != row)]
+        assert nearest == [row, *(copy for copy in copies if copy != row)]
 
 
 @settings(deadline=None, max_examples=30)
@@ -141,17 +141,17 @@ def test_the_graph_of_lists_depends_on_the_seed_alone_and_not_on_blocks_or_threa
         "graphs = [n.graph(v, 8, seed=1, **e)[0], n.graph(v, 8, seed=2, **e)[0], n.graph(v, 8)[0]]\n"
         "np.savez(sys.argv[1] + '/' + sys.argv[3], *graphs)"
     )
-    found = []
+    graphs = []
     for threads, block in ((1, 1024), (2, 1024), (2, 100)):
         environment = {**os.environ} | {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL")}
         command = [sys.executable, "-c", program, str(tmp_path), str(block), f"{threads}-{block}.npz"]
         subprocess.run(command, env=environment, check=True)
         with np.load(tmp_path / f"{threads}-{block}.npz") as arrays:
-            found.append([arrays[name] for name in arrays.files])
-    for other in found[1:]:
-        for first, again in zip(found[0], other, strict=True):
+            graphs.append([arrays[name] for name in arrays.files])
+    for other in graphs[1:]:
+        for first, again in zip(graphs[0], other, strict=True):
             np.testing.assert_array_equal(first, again)
-    assert (found[0][0] != found[0][1]).any()
+    assert (graphs[0][0] != graphs[0][1]).any()
 
 
 def test_rows_of_zeros_are_like_nothing():
