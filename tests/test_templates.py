@@ -72,13 +72,13 @@ def test_the_sets_that_recipes_name_are_there():
 
 @pytest.mark.parametrize("name", [*FLAN, *COT])
 def test_a_dataset_has_ten_templates_of_mixed_kinds_and_styles(name):
-    found = load_set(name)
-    assert len(found.templates) >= 10
-    assert 1 <= sum(template.kind == "inverted" for template in found.templates) <= (3 if name in FLAN else 4)
-    assert sum(template.style == "detailed" for template in found.templates) >= 2
-    assert sum(template.style == "terse" for template in found.templates) >= 2
-    assert found.license is not None
-    assert (found.hub is None) == (name in NOT_ON_THE_HUB)
+    template_set = load_set(name)
+    assert len(template_set.templates) >= 10
+    assert 1 <= sum(template.kind == "inverted" for template in template_set.templates) <= (3 if name in FLAN else 4)
+    assert sum(template.style == "detailed" for template in template_set.templates) >= 2
+    assert sum(template.style == "terse" for template in template_set.templates) >= 2
+    assert template_set.license is not None
+    assert (template_set.hub is None) == (name in NOT_ON_THE_HUB)
 
 
 @pytest.mark.parametrize("name", [name for name in FLAN if load_set(name).choices])
@@ -88,14 +88,14 @@ def test_choices_are_shown_in_some_templates_and_not_in_others(name):
 
 
 def test_docstrings_have_templates_for_every_section_and_some_turned_around():
-    found = load_set("pools/docstrings")
-    sections = {example["section"] for example in found.examples}
+    docstrings = load_set("pools/docstrings")
+    sections = {example["section"] for example in docstrings.examples}
     assert sections == {"summary", "parameters", "returns", "raises", "examples", "notes"}
-    engine = Engine(found)
-    for example in found.examples:
+    engine = Engine(docstrings)
+    for example in docstrings.examples:
         kinds = [rendered.kind for rendered in engine.render("id", example, which="all")]
         assert kinds.count("forward") >= 3, example["section"]
-    assert sum(template.kind == "inverted" for template in found.templates) >= 3
+    assert sum(template.kind == "inverted" for template in docstrings.templates) >= 3
 
 
 def test_four_grams_are_of_literal_words_and_do_not_span_a_role():
@@ -127,15 +127,15 @@ def golden(name: str) -> dict[str, Any]:
 
 
 def test_every_set_has_a_golden_rendering():
-    found = (path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.yaml"))
-    assert sorted(found) == names()
+    known = (path.relative_to(GOLDEN).with_suffix("").as_posix() for path in GOLDEN.rglob("*.yaml"))
+    assert sorted(known) == names()
 
 
 @pytest.mark.parametrize("name", names())
 def test_a_template_renders_as_written_by_hand(name):
-    found, by_hand = load_set(name), golden(name)
-    example = found.examples[by_hand["example"]]
-    engine = Engine(found)
+    template_set, by_hand = load_set(name), golden(name)
+    example = template_set.examples[by_hand["example"]]
+    engine = Engine(template_set)
     rendered = engine.render("id", engine.unfold(example)[0], which=by_hand["template"])[0]
     assert [message["content"] for message in rendered.messages] == by_hand["messages"]
 
@@ -180,8 +180,8 @@ def test_real_rows_go_through_every_template(name):
     data = Path(os.environ.get("TAMIS_DATA", ""))
     if not data.joinpath(golden(name)["real"]["path"]).is_file():
         pytest.skip("set TAMIS_DATA to the folder of data sets")
-    found: TemplateSet = load_set(name)
-    engine, unseen, kept = Engine(found), {template.name for template in found.templates}, 0
+    template_set: TemplateSet = load_set(name)
+    engine, unseen, kept = Engine(template_set), {template.name for template in template_set.templates}, 0
     for i, raw in enumerate(islice(files.load(**golden(name)["real"], data=data), 400)):
         try:
             record = engine.record(raw.fields)
@@ -239,12 +239,12 @@ def test_gsm8k_s_own_rows_and_flan_s_copy_of_them_say_the_same():
         ours[letters(roles["question"])] = (letters(roles["steps"]), roles["result"])
     header = ["question", "answer", "rationale"]
     rows = [raw.fields or {} for raw in files.load(path=str(copy.relative_to(data)), header=header, data=data)]
-    found = [(ours[letters(row["question"])], row) for row in rows if letters(row["question"]) in ours]
-    assert len(found) == len(rows) == 7_473
+    pairs = [(ours[letters(row["question"])], row) for row in rows if letters(row["question"]) in ours]
+    assert len(pairs) == len(rows) == 7_473
     # FLAN puts spaces around operators, and full stops and line breaks are its own
-    same = sum(steps == letters(row["rationale"].replace("\\n", " ")) for (steps, _), row in found)
+    same = sum(steps == letters(row["rationale"].replace("\\n", " ")) for (steps, _), row in pairs)
     assert same > 0.95 * len(rows)
-    assert sum(letters(result) == letters(row["answer"]) for (_, result), row in found) > 0.99 * len(rows)
+    assert sum(letters(result) == letters(row["answer"]) for (_, result), row in pairs) > 0.99 * len(rows)
 
 
 def letters(text: str) -> str:

@@ -42,8 +42,8 @@ def write(tmp_path: Path, text: str, name: str = "patterns.json") -> Path:
 
 
 def convert(tmp_path: Path, pairs: list[tuple[str, str]]) -> tuple[str | None, list]:
-    found = flan.read(write(tmp_path, json.dumps({"one": pairs}, indent=1)))
-    return flan.convert("one", found["one"])
+    patterns = flan.read(write(tmp_path, json.dumps({"one": pairs}, indent=1)))
+    return flan.convert("one", patterns["one"])
 
 
 def test_a_python_file_and_json_give_the_same_patterns_and_nothing_is_run(tmp_path):
@@ -55,8 +55,8 @@ def test_a_python_file_and_json_give_the_same_patterns_and_nothing_is_run(tmp_pa
 
 
 def test_a_set_prints_what_str_format_prints(tmp_path):
-    text, found = flan.convert("weather", flan.read(write(tmp_path, json.dumps(PAIRS)))["weather"])
-    assert found == []
+    text, wrong = flan.convert("weather", flan.read(write(tmp_path, json.dumps(PAIRS)))["weather"])
+    assert wrong == []
     write(tmp_path, text or "", "weather.yaml")
     template_set = load_set("weather.yaml", tmp_path)
     assert check([str(tmp_path / "weather.yaml")]) == []
@@ -76,17 +76,17 @@ def test_a_set_prints_what_str_format_prints(tmp_path):
 
 
 def test_doubled_braces_stand_for_themselves(tmp_path):
-    text, found = convert(tmp_path, [("Fill {{the}} gap {{{word}}} {{{{%", "{{{answer}}}")])
-    assert found == []
+    text, wrong = convert(tmp_path, [("Fill {{the}} gap {{{word}}} {{{{%", "{{{answer}}}")])
+    assert wrong == []
     write(tmp_path, text or "", "one.yaml")
     rendered = Engine(load_set("one.yaml", tmp_path)).render("id", {"word": "cup", "answer": "a"})[0]
     assert [message["content"] for message in rendered.messages] == ["Fill {the} gap {cup} {{%", "{a}"]
 
 
 def test_the_stray_n_is_mended_and_said(tmp_path):
-    text, found = convert(tmp_path, [("{first}\n{second}n\n{options_}", "{answer}")])
-    assert [(f.rule, f.mend) for f in found] == [("stray-n", "the set has a line break there")]
-    assert found[0].where.endswith("patterns.json:4")
+    text, wrong = convert(tmp_path, [("{first}\n{second}n\n{options_}", "{answer}")])
+    assert [(f.rule, f.mend) for f in wrong] == [("stray-n", "the set has a line break there")]
+    assert wrong[0].where.endswith("patterns.json:4")
     assert "{{ second }}\n\n" in (text or "").replace("\n      ", "\n")
 
 
@@ -107,11 +107,11 @@ def test_the_stray_n_is_mended_and_said(tmp_path):
     ],
 )
 def test_a_pattern_with_a_defect_is_left_out_with_the_reason(tmp_path, pairs, rule, why):
-    text, found = convert(tmp_path, [*pairs, ("Of {x} make {kind}", "{y}")])
-    assert [finding.rule for finding in found] == [rule]
-    assert why in str(found[0])
-    assert "\n" not in str(found[0])
-    assert f"the pattern {len(pairs) - 1} of 'one'" in found[0].why
+    text, wrong = convert(tmp_path, [*pairs, ("Of {x} make {kind}", "{y}")])
+    assert [finding.rule for finding in wrong] == [rule]
+    assert why in str(wrong[0])
+    assert "\n" not in str(wrong[0])
+    assert f"the pattern {len(pairs) - 1} of 'one'" in wrong[0].why
     assert text is not None
     assert convert(tmp_path, pairs[:1])[0] is None or rule == "duplicate-template"
 

@@ -275,19 +275,19 @@ def test_the_sandbox_is_not_left(tmp_path, source):
 
 
 def converted(tmp_path: Path, *entries: str, compat: Any = "raw") -> tuple[Engine, Any]:
-    found = convert(file_of(tmp_path, *entries), compat)
-    (tmp_path / "mine.yaml").write_text(found.sets[0].yaml, "utf-8")
-    return Engine(load_set("mine.yaml", tmp_path)), found
+    became = convert(file_of(tmp_path, *entries), compat)
+    (tmp_path / "mine.yaml").write_text(became.sets[0].yaml, "utf-8")
+    return Engine(load_set("mine.yaml", tmp_path)), became
 
 
 @pytest.mark.parametrize("compat", ["raw", "t0"])
 def test_a_template_becomes_one_of_ours_with_choices_and_answer(tmp_path, compat):
     jinja = "{{ line }}\nGlad, {{ answer_choices | join(' or ') }}? ||| {% if label != -1 %}{{ answer_choices[label] }}{% endif %}"
     other = "Is this sad: {{ line }} ||| {{ answer_choices[label] }}"
-    engine, found = converted(
+    engine, became = converted(
         tmp_path, entry(jinja, "no ||| yes"), entry(other, "so ||| not so", id="b", name="n: b"), compat=compat
     )
-    assert (found.converted, found.total, found.findings) == (2, 2, [])
+    assert (became.converted, became.total, became.findings) == (2, 2, [])
     first, second = engine.render("id", {"line": " we danced ", "label": 1}, which="all")
     assert [message["content"] for message in first.messages] == ["we danced \nGlad, no or yes?", "yes"]
     assert (first.choices, first.answer) == (["no", "yes"], 1)
@@ -298,10 +298,10 @@ def test_a_template_becomes_one_of_ours_with_choices_and_answer(tmp_path, compat
 
 
 def test_a_block_around_everything_becomes_when_and_columns_named_answer_are_renamed(tmp_path):
-    engine, found = converted(
+    engine, became = converted(
         tmp_path, entry("{% if answer %}{{ question }} {{ options[0] }}? ||| {{ answer }}{% endif %}")
     )
-    assert found.findings == []
+    assert became.findings == []
     assert engine.set.columns == {"answer_": "answer", "options_": "options", "question": "question"}
     rendered = engine.render("id", {"question": "Who", "options": ["he"], "answer": "she"})[0]
     assert [message["content"] for message in rendered.messages] == ["Who he?", "she"]
@@ -309,8 +309,8 @@ def test_a_block_around_everything_becomes_when_and_columns_named_answer_are_ren
 
 def test_a_rows_own_choices_become_a_role(tmp_path):
     jinja = "{{ q }} {{ answer_choices | join(', ') }} ||| {{ answer_choices[choices.label.index(key)] }}"
-    engine, found = converted(tmp_path, entry(jinja, "{{ choices.text | join('|||') }}"))
-    assert found.findings == []
+    engine, became = converted(tmp_path, entry(jinja, "{{ choices.text | join('|||') }}"))
+    assert became.findings == []
     row = {"q": "Which?", "choices": {"text": ["a cat", "a dog"], "label": ["A", "B"]}, "key": "B"}
     rendered = engine.render("id", row)[0]
     assert (rendered.choices, rendered.answer) == (["a cat", "a dog"], 1)
@@ -347,11 +347,11 @@ def test_names_that_are_one_in_snake_case_are_told_apart(tmp_path):
     ],
 )
 def test_what_cannot_be_converted_is_a_finding_with_its_line(tmp_path, jinja, choices, why):
-    found = convert(file_of(tmp_path, entry(jinja, choices)))
-    assert (found.sets, found.converted, found.total) == ([], 0, 1)
-    assert why in found.findings[0].why
-    assert found.findings[0].where == f"{tmp_path}/templates.yaml:4"
-    assert "\n" not in str(found.findings[0])
+    became = convert(file_of(tmp_path, entry(jinja, choices)))
+    assert (became.sets, became.converted, became.total) == ([], 0, 1)
+    assert why in became.findings[0].why
+    assert became.findings[0].where == f"{tmp_path}/templates.yaml:4"
+    assert "\n" not in str(became.findings[0])
 
 
 def test_the_command_writes_sets_and_says_what_is_left_out(tmp_path):
@@ -432,10 +432,10 @@ def test_every_template_of_p3_renders_as_the_oracle_does():
 def test_four_in_five_templates_of_p3_become_ours_and_the_others_say_why(tmp_path):
     total = done = 0
     for path in p3_files()[::6]:
-        found = convert(read(path))
-        total, done = total + found.total, done + found.converted
-        assert found.converted + len(found.findings) == found.total
-        for one in found.sets:
+        became = convert(read(path))
+        total, done = total + became.total, done + became.converted
+        assert became.converted + len(became.findings) == became.total
+        for one in became.sets:
             (tmp_path / f"{one.name}.yaml").write_text(one.yaml, "utf-8")
             assert len(load_set(f"{one.name}.yaml", tmp_path).templates) == one.templates
     print(f"{done} of {total} converted")
@@ -456,10 +456,10 @@ def t0_rows(path: Path) -> list[tuple[str, str]]:
 
 def t0_files(prefix: str) -> dict[str, Path]:
     """Files of T0 by the name of their template, with all that is no letter as _."""
-    found = {}
+    paths = {}
     for path in sorted(T0.glob(f"{prefix}_*.jsonl*")):
-        found[path.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix(f"{prefix}_").strip("_")] = path
-    return found
+        paths[path.name.removesuffix(".gz").removesuffix(".jsonl").removeprefix(f"{prefix}_").strip("_")] = path
+    return paths
 
 
 def slug(name: str) -> str:
@@ -544,7 +544,7 @@ def test_real_prompts_of_t0_are_rendered_from_rows_read_back_from_other_template
         real = {name: file for name, file in t0_files(prefix).items() if name in templates}
         rows = {name: recovered(templates[name], file) for name, file in real.items()}
         for name, file in real.items():
-            others = [row for other, found in rows.items() if other != name for row in found]
+            others = [row for other, several in rows.items() if other != name for row in several]
             same, all = fitting(templates[name], others, file)
             equal, total, files = equal + same, total + all, files + (same > 0)
             print(f"{prefix} {name}: {same} of {all}")

@@ -115,9 +115,9 @@ def test_a_question_that_is_too_long_is_cut_or_leaves(task):
 
 
 def test_an_encoding_is_drawn_by_the_id_and_each_as_often():
-    found = [drawn(f"row {i}") for i in range(2_000)]
-    assert found == [drawn(f"row {i}") for i in range(2_000)]
-    assert all(320 < found.count(encoding) < 480 for encoding in ENCODINGS.values())
+    encodings = [drawn(f"row {i}") for i in range(2_000)]
+    assert encodings == [drawn(f"row {i}") for i in range(2_000)]
+    assert all(320 < encodings.count(encoding) < 480 for encoding in ENCODINGS.values())
 
 
 @pytest.mark.parametrize(

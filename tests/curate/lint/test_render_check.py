@@ -17,7 +17,8 @@ GOOD = MOOD + (
 def check(tmp_path, text: str) -> list[tuple[str, str, str]]:
     (tmp_path / "set.yaml").write_text(text, "utf-8")
     return [
-        (found["rule"], found["where"].rsplit(":", 1)[1], found["why"]) for found in findings(["set.yaml"], tmp_path)
+        (finding["rule"], finding["where"].rsplit(":", 1)[1], finding["why"])
+        for finding in findings(["set.yaml"], tmp_path)
     ]
 
 
@@ -38,9 +39,9 @@ def test_a_good_set_has_no_findings(tmp_path):
     ],
 )  # fmt: skip
 def test_each_rule_finds_its_mistake_at_its_line(tmp_path, template, rule, why):
-    found = check(tmp_path, f"{GOOD}  - {template}\n")
-    assert [entry[:2] for entry in found] == [(rule, "12")]
-    assert why in found[0][2]
+    entries = check(tmp_path, f"{GOOD}  - {template}\n")
+    assert [entry[:2] for entry in entries] == [(rule, "12")]
+    assert why in entries[0][2]
 
 
 def test_an_example_that_does_not_render_is_found_at_its_line(tmp_path):

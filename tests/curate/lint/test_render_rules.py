@@ -224,10 +224,10 @@ def test_every_rule_has_a_fixture_and_says_what_it_finds():
 @pytest.mark.parametrize("rule", [rule for rule in CASES if rule != "name"])
 def test_a_rule_finds_its_mistake_and_leaves_the_twin_alone(tmp_path, rule):
     case = CASES[rule]
-    found = check(tmp_path, case.bad, case.rows)
-    assert rule in {finding["rule"] for finding in found}, found
+    wrong = check(tmp_path, case.bad, case.rows)
+    assert rule in {finding["rule"] for finding in wrong}, wrong
     assert check(tmp_path, case.good, case.good_rows or case.rows) == []
-    for finding in found:
+    for finding in wrong:
         path, _, line = finding["where"].rpartition(":")
         assert path.endswith("set.yaml")
         assert 1 <= int(line) <= len(case.bad.splitlines())
@@ -264,8 +264,8 @@ def test_the_line_within_a_template_is_told(tmp_path):
 def test_near_duplicates_are_found_across_sets_that_are_checked_together(tmp_path):
     (tmp_path / "other.yaml").write_text(one("How did the singer feel about {{ line }}"), "utf-8")
     (tmp_path / "set.yaml").write_text(one("How did the singer feel about {{ note }}"), "utf-8")
-    found = findings(["other.yaml", "set.yaml"], tmp_path)
-    assert [(f["rule"], Path(f["where"]).name) for f in found] == [("near-duplicate", "set.yaml:11")]
+    wrong = findings(["other.yaml", "set.yaml"], tmp_path)
+    assert [(f["rule"], Path(f["where"]).name) for f in wrong] == [("near-duplicate", "set.yaml:11")]
     assert findings(["set.yaml"], tmp_path) == []
 
 
@@ -332,8 +332,8 @@ def test_defects_of_released_collections_are_found(tmp_path, rule, text):
 
 
 def test_data_is_for_one_set_and_says_shares_and_reasons(tmp_path):
-    found = check(tmp_path, HEAD, many(20, lambda i: mood(i, note=None if i % 4 == 0 else "n")))
-    assert [finding["why"] for finding in found] == ["5 of 20 rows would be dropped: the column `note` is null (5)"]
+    wrong = check(tmp_path, HEAD, many(20, lambda i: mood(i, note=None if i % 4 == 0 else "n")))
+    assert [finding["why"] for finding in wrong] == ["5 of 20 rows would be dropped: the column `note` is null (5)"]
     with pytest.raises(RequestError, match="--data: name the one set"):
         findings(["set.yaml", "set.yaml"], tmp_path, data="rows.jsonl")
     with pytest.raises(SourceError, match="nothing matches"):
@@ -343,8 +343,8 @@ def test_data_is_for_one_set_and_says_shares_and_reasons(tmp_path):
 def test_when_may_leave_out_less_than_half(tmp_path):
     text = HEAD.replace("record:", 'when: note != "no"\nrecord:')
     assert check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 9 else "n"))) == []
-    found = check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 11 else "n")))
-    assert [(f["rule"], f["why"]) for f in found] == [("dropped-rows", "`when` leaves 11 of 20 rows out")]
+    wrong = check(tmp_path, text, many(20, lambda i: mood(i, note="no" if i < 11 else "n")))
+    assert [(f["rule"], f["why"]) for f in wrong] == [("dropped-rows", "`when` leaves 11 of 20 rows out")]
 
 
 def test_the_command_reads_rows_with_a_limit_and_a_header(tmp_path, monkeypatch):
@@ -395,8 +395,8 @@ def test_the_hub_is_asked_for_each_configuration_and_agrees(tmp_path):
 
 def test_a_column_that_the_hub_does_not_have_is_found(tmp_path):
     fake_hub, _ = fake(["line", "label"], {}, [])
-    found = on_hub(tmp_path, HUB, fake_hub)
-    assert found[0] == ("hub-columns", "some/mood (a), train has no column note; there are: line, label")
+    wrong = on_hub(tmp_path, HUB, fake_hub)
+    assert wrong[0] == ("hub-columns", "some/mood (a), train has no column note; there are: line, label")
 
 
 @pytest.mark.parametrize(
@@ -442,10 +442,10 @@ def test_the_rows_and_labels_of_the_hub_are_read_with_the_library(monkeypatch):
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    found = fetch("some/mood", None, "abc", "train")
-    assert found.columns == ["line", "label"]
-    assert found.labels == {"label": ["sad", "glad"]}
-    assert (len(found.rows), found.rows[1]) == (100, {"line": "line 1", "label": 1})
+    fetched = fetch("some/mood", None, "abc", "train")
+    assert fetched.columns == ["line", "label"]
+    assert fetched.labels == {"label": ["sad", "glad"]}
+    assert (len(fetched.rows), fetched.rows[1]) == (100, {"line": "line 1", "label": 1})
     options = {"revision": "abc", "split": "train", "streaming": True}
     assert asked == [(("hf://datasets/some/mood", None), options)]
 
@@ -466,8 +466,8 @@ def test_an_article_is_wrong_only_where_that_is_sure(words, wrong):
 
 
 def test_a_text_is_taken_apart_with_lines_and_guards():
-    found = pieces("Q: {{ q }}\n{% if options %}a{% else %}b{% endif %}{# no #}{% filter trim %}c{% endfilter %}")
-    assert [(piece.kind, piece.text, piece.line, piece.guards) for piece in found if piece.kind != "block"] == [
+    parts = pieces("Q: {{ q }}\n{% if options %}a{% else %}b{% endif %}{# no #}{% filter trim %}c{% endfilter %}")
+    assert [(piece.kind, piece.text, piece.line, piece.guards) for piece in parts if piece.kind != "block"] == [
         ("text", "Q: ", 0, ()),
         ("print", "q", 0, ()),
         ("text", "\n", 0, ()),
@@ -475,7 +475,7 @@ def test_a_text_is_taken_apart_with_lines_and_guards():
         ("text", "b", 1, ("else of if options",)),
         ("text", "c", 1, ()),
     ]
-    assert [piece.text for piece in found if piece.only_with_options and piece.kind == "text"] == ["a"]
+    assert [piece.text for piece in parts if piece.only_with_options and piece.kind == "text"] == ["a"]
     assert whole_roles("{{ a | trim }}{{ b ~ c }}{{ d if e else f }}{% if g %}{{ h }}{% endif %}") == {"a", "b", "c"}
 
 

@@ -73,8 +73,8 @@ def test_the_question_stands_last_and_the_target_is_as_without_examples():
         assert few["messages"][-1] == zero["messages"][-1]
         assert (few["choices"], few["answer"]) == (zero["choices"], zero["answer"])
         question = zero["messages"][0]["content"]
-        before, found, after = few["messages"][0]["content"].rpartition(question)
-        assert found
+        before, asked, after = few["messages"][0]["content"].rpartition(question)
+        assert asked
         assert before
         assert after in ends
         seen.add(after)
@@ -163,6 +163,6 @@ def test_a_run_says_how_many_records_have_fewer_examples_than_asked(tmp_path: Pa
     folder = next((tmp_path / "work").glob("*-render"))
     shots = pl.read_parquet(folder / "kept" / "*.parquet")["shots"]
     facts = orjson.loads((folder / "manifest.json").read_bytes())
-    found = facts.get("facts", facts)["few_shot"]
-    assert found == {"drawn": 90, "with_examples": (shots > 0).sum(), "with_the_least_asked": (shots >= 3).sum()}
-    assert found["with_the_least_asked"] < found["drawn"]
+    counts = facts.get("facts", facts)["few_shot"]
+    assert counts == {"drawn": 90, "with_examples": (shots > 0).sum(), "with_the_least_asked": (shots >= 3).sum()}
+    assert counts["with_the_least_asked"] < counts["drawn"]

@@ -81,19 +81,19 @@ def template_sets(draw: st.DrawFn) -> str:
 
 def by_row(engine: Engine, rows: list[tuple[str, dict[str, Any]]], which: str) -> dict[int, dict[str, Any]]:
     """What the engine makes of the rows that it takes."""
-    found = {}
+    by_place = {}
     for i, (id, fields) in enumerate(rows):
         try:
-            found[i] = engine.render(id, fields, which=which)[0]._asdict()
+            by_place[i] = engine.render(id, fields, which=which)[0]._asdict()
         except (RowSkipped, TemplateError):
             continue
-    return found
+    return by_place
 
 
 def by_column(vector: Vector, rows: list[tuple[str, dict[str, Any]]], which: str) -> dict[int, dict[str, Any]]:
     ids, fields = (pl.Series(values, dtype=pl.String) for values in zip(*((i, text(f)) for i, f in rows), strict=True))
-    found = vector.render(ids, fields, which).to_dicts()
-    return {row.pop("row"): row for row in found}
+    rendered = vector.render(ids, fields, which).to_dicts()
+    return {row.pop("row"): row for row in rendered}
 
 
 def text(fields: dict[str, Any]) -> str:
@@ -132,10 +132,10 @@ def test_rows_as_the_set_expects_them_are_all_taken(tmp_path):
     vector = compile_set(engine)
     assert vector is not None
     rows = [(f"id {i}", {"text": f"film \u00a0{i}", "label": i % 2}) for i in range(500)]
-    found = by_column(vector, rows, "one")
-    assert found == by_row(engine, rows, "one")
-    assert len(found) == 500
-    assert len({row["options_style"] for row in found.values()}) >= 20
+    rendered = by_column(vector, rows, "one")
+    assert rendered == by_row(engine, rows, "one")
+    assert len(rendered) == 500
+    assert len({row["options_style"] for row in rendered.values()}) >= 20
 
 
 def library_vectors() -> list[str]:

@@ -73,21 +73,21 @@ def test_what_makes_no_sense_skips_the_row_with_a_reason(filter_, arguments, rea
 
 
 def test_share_gpt_names_become_roles_and_an_empty_system_message_is_left_out():
-    found = cleanup.turns(
+    messages = cleanup.turns(
         [{"from": "system", "value": ""}, {"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     )
-    assert found == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert messages == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
 
 
 def test_a_system_message_beside_the_conversation_goes_first():
-    found = cleanup.turns([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "be short")
-    assert found[0] == {"role": "system", "content": "be short"}
+    messages = cleanup.turns([{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}], "be short")
+    assert messages[0] == {"role": "system", "content": "be short"}
 
 
 def test_parts_that_are_all_text_are_joined():
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    found = cleanup.turns([{"role": "user", "content": parts}, {"role": "assistant", "content": "c"}])
-    assert found[0]["content"] == "a\nb"
+    messages = cleanup.turns([{"role": "user", "content": parts}, {"role": "assistant", "content": "c"}])
+    assert messages[0]["content"] == "a\nb"
 
 
 def test_leftover_keeps_what_messages_hold_besides_and_is_empty_where_none_does():

@@ -39,16 +39,18 @@ def made(tmp_path: Path, *templates: dict[str, str]) -> TemplateSet:
 
 
 def test_each_role_that_is_printed_gives_an_inversion_of_its_own(tmp_path):
-    found = derive(made(tmp_path, {"input": "{{ title }}: {{ text }}\nRight?\n{{ options }}"}))
-    assert [(one.name, one.kind, one.inversion_of) for one in found] == [
+    inversions = derive(made(tmp_path, {"input": "{{ title }}: {{ text }}\nRight?\n{{ options }}"}))
+    assert [(one.name, one.kind, one.inversion_of) for one in inversions] == [
         ("t0~text", "inverted", "t0"),
         ("t0~title", "inverted", "t0"),
     ]
 
 
 def test_the_prompt_holds_the_answer_the_other_roles_and_a_gap_and_the_target_is_the_role(tmp_path):
-    found = made(tmp_path, {"input": "{{ title }}: {{ text }}\nRight?\n{{ options }}", "target": "I say {{ answer }}."})
-    rendered = Engine(found, inversions=1.0).render("id", ROW, which="t0~text")[0]
+    template_set = made(
+        tmp_path, {"input": "{{ title }}: {{ text }}\nRight?\n{{ options }}", "target": "I say {{ answer }}."}
+    )
+    rendered = Engine(template_set, inversions=1.0).render("id", ROW, which="t0~text")[0]
     prompt = rendered.messages[0]["content"]
     assert rendered.kind == "inverted"
     assert rendered.messages[1]["content"] == ROW["text"]
@@ -111,9 +113,9 @@ def test_the_share_is_of_the_records_and_without_it_nothing_changes(tmp_path):
 def test_no_inversion_of_the_library_s_examples_gives_its_target_away():
     tried = 0
     for name in names():
-        found = load_set(name)
-        engine = Engine(found, inversions=1.0)
-        for fields in found.examples:
+        template_set = load_set(name)
+        engine = Engine(template_set, inversions=1.0)
+        for fields in template_set.examples:
             for one in (one for row in engine.unfold(fields) for one in engine.render("id", row, which="all")):
                 if "~" in one.template:
                     tried += 1

@@ -34,12 +34,12 @@ def problems(tmp_path, text: str) -> list[str]:
 
 def test_a_good_file_has_no_findings(tmp_path):
     assert problems(tmp_path, GOOD) == []
-    found = load_set("set.yaml", tmp_path)
-    assert (found.dataset, found.task, found.task_cluster) == ("capitals", "capitals", None)
-    assert found.templates[0].messages == (("user", "Capital of {{ country }}?"), ("assistant", "{{ city }}"))
-    assert found.templates[0].line == 7
-    assert found.template("ask") is found.templates[0]
-    assert found.template("no") is None
+    capitals = load_set("set.yaml", tmp_path)
+    assert (capitals.dataset, capitals.task, capitals.task_cluster) == ("capitals", "capitals", None)
+    assert capitals.templates[0].messages == (("user", "Capital of {{ country }}?"), ("assistant", "{{ city }}"))
+    assert capitals.templates[0].line == 7
+    assert capitals.template("ask") is capitals.templates[0]
+    assert capitals.template("no") is None
 
 
 CHOICES = 'choices: ["yes", "no"]\nanswer: city\n'
@@ -94,8 +94,8 @@ def test_each_mistake_is_told_with_its_line(tmp_path, old, new, says):
 )  # fmt: skip
 def test_options_that_contradict_the_target_are_refused(tmp_path, template, says):
     text = GOOD.split("templates:")[0] + CHOICES + f"templates:\n  - {{name: ask, style: plain, {template}}}\n"
-    found = problems(tmp_path, text)
-    assert says in found[0]
+    said = problems(tmp_path, text)
+    assert says in said[0]
 
 
 @pytest.mark.parametrize("roles", [["user"], ["assistant"], ["user", "assistant", "user"], ["tool", "assistant"]])
