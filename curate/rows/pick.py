@@ -38,7 +38,7 @@ def pick(
     picks = method.function()(pool, wanted.budget, **call)
     if not isinstance(picks, Picks) or not all(isinstance(part, np.ndarray) for part in (picks.index, picks.gain)):
         raise DataError(
-            f"select {method.name} gave {type(picks).__name__}, and should give curate.rows.pool.Picks(index, gain) of two arrays; this "
+            f"select {method.name} gave {type(picks).__name__}, and should give tamis.Picks(index, gain) of two arrays; this "
             f"is a defect of {method.path}"
         )
     constraints.check(method.name, wanted, picks.index, method.path)

@@ -5,6 +5,8 @@ dedup     duplicates(text, …)    -> Duplicates
 embed     embed(texts, …)        -> float32 (n, d)
 cluster   cluster(vectors, …)    -> Clusters
 select    select(pool, budget…)  -> Picks
+
+Methods beside a recipe import them from `tamis`: from tamis import Picks.
 """
 
 from __future__ import annotations
@@ -70,8 +72,9 @@ class Pool:
 @dataclass(frozen=True)
 class Picks:
     """What a selector chose. index: int64 (k,) into the pool, in the order of picking, so every prefix is the smaller
-    subset, unless the facts say ``nested: False``. gain: float32 (k,), what each pick added to the method's own objective (nan where it has none). facts: what else
-    there is to say of the choice, for the manifest: a certificate, a radius, how many rows are covered."""
+    subset, unless the facts say ``nested: False``. gain: float32 (k,), what each pick added to the method's own objective
+    (nan where it has none). facts: what else there is to say of the choice, for the manifest: a certificate, a radius, how
+    many rows are covered."""
 
     index: np.ndarray
     gain: np.ndarray
