@@ -184,8 +184,8 @@ def test_real_rows_go_through_every_template(name):
     engine, unseen, kept = Engine(template_set), {template.name for template in template_set.templates}, 0
     for i, raw in enumerate(islice(files.load(**golden(name)["real"], data=data), 400)):
         try:
-            record = engine.record(raw.fields)
-            renderings = engine.render(f"row {i}", raw.fields, which="all")
+            record = engine.record(raw.fields or {})
+            renderings = engine.render(f"row {i}", raw.fields or {}, which="all")
         except RowSkipped:
             continue
         assert record.prompt
