@@ -94,8 +94,10 @@ def source_and_versions(paths: Iterable[Path]) -> tuple[str, dict[str, str]]:
 def missing_packages(paths: Iterable[Path]) -> dict[str, str | None]:
     """Packages that files import outright and that are not installed: name, and the extra of Tamis that brings it. Imports
     inside ``try`` do not count."""
-    wanted = {name.split(".")[0] for path in paths for name in _needed_imports(tree(path))}
-    return {name: _extra_of(name) for name in sorted(wanted) if not _installed(name)}
+    wanted = {
+        name.split(".")[0] for path in paths for name in _needed_imports(tree(path)) if not _local_files(path, 0, name)
+    }
+    return {name: _extra_of(name) for name in sorted(wanted) if not installed(name)}
 
 
 @cache
@@ -119,7 +121,11 @@ def _local_files(path: Path, level: int, name: str) -> list[Path]:
         return _module_files(path.parents[level - 1], parts)
     if parts[0] in (*PACKAGES, "tamis"):
         return _module_files(ROOT, parts)
-    if beside := _module_files(path.parent, parts) if not any(path.is_relative_to(ROOT / package) for package in PACKAGES) else []:
+    if (
+        beside := _module_files(path.parent, parts)
+        if not any(path.is_relative_to(ROOT / package) for package in PACKAGES)
+        else []
+    ):
         return beside
     top = _user_root(parts[0])
     return _module_files(top, parts) if top else []
@@ -182,7 +188,8 @@ def _nodes(module: ast.Module, *, without_try: bool = False) -> Iterator[ast.AST
         waiting += ast.iter_child_nodes(node)
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Whether a package can be imported."""
     try:
         return package in sys.modules or importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):

@@ -14,10 +14,10 @@ from curate.contract import columns, methods
 from curate.contract.errors import MethodError
 from curate.contract.methods import REQUIRED, Method, Parameter, accepts, nearest
 from curate.contract.strict_yaml import Document
+from curate.rows.table import LOAD_SCHEMA
 from curate.run.stage import Step
 
 WHERE_COLUMNS = ("source", "task_cluster", "task", "license", "split", "origin")
-_CONTRACT = tuple(value for key, value in vars(columns).items() if key.isupper() and isinstance(value, str))
 _TEXT = "the text that is read: prompt, response, or both as record"
 
 
@@ -99,8 +99,8 @@ class Ask:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that the table has here."""
-        return (*_CONTRACT, *self.check.added)
+        """The columns that a table has here, those of rendering left out."""
+        return (*LOAD_SCHEMA, columns.RANK, columns.GAIN, *self.check.added)
 
     # --- options -----------------------------------------------------------------------------------------------------
 

@@ -82,7 +82,8 @@ def _noted(work: Path) -> dict[str, tuple[str, dict[str, list[Any]]]]:
         try:
             manifest = read_json(path)
             opened = read_json(run_facts(path.parent, manifest["table"]))["opened"]
-            noted[manifest["static"]] = manifest["key"], opened
+            if manifest["contract"] == CONTRACT:
+                noted[manifest["static"]] = manifest["key"], opened
         except (OSError, ValueError, KeyError):
             continue
     return noted

@@ -95,7 +95,8 @@ def run(
 def state(work: Path, stage: Stage) -> str:
     """ "cached", or why the stage would run: "new", "started", "changed"."""
     try:
-        if read_json(work / stage.title / MANIFEST)["key"] == stage.key:
+        manifest = read_json(work / stage.title / MANIFEST)
+        if (manifest["contract"], manifest["key"]) == (CONTRACT, stage.key):
             return "cached"
         changed = "changed"
     except (OSError, ValueError, KeyError):
@@ -263,7 +264,9 @@ def _settle(work: Path, stages: tuple[Stage, ...]) -> None:
     by_key = {}
     for path in sorted(work.glob(f"*/{MANIFEST}")):
         try:
-            by_key[read_json(path)["key"]] = path.parent
+            manifest = read_json(path)
+            if manifest["contract"] == CONTRACT:
+                by_key[manifest["key"]] = path.parent
         except (ValueError, KeyError):
             continue
     wrong = [
