@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test install lint bench bench-select clean
+.PHONY: demo test install lint docs bench bench-select clean
 
 demo: install
 	$(BIN)/tamis demo
@@ -17,6 +17,10 @@ lint: .venv/.installed-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+docs: .venv/.installed-test
+	$(BIN)/python -m curate.report.reference docs/recipe.md
 
 bench: .venv/.installed-bench
 	$(BIN)/python -m benchmarks

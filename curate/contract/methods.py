@@ -35,6 +35,7 @@ TEXTS = (
     "record",
 )  # what a step's `text:` may name; a method's TEXT may be another column, for good
 FILLED = ("seed", "workers", "data", "folder", "base", "constraints")  # parameters that the caller fills by name
+_WHOLE = r"(?<=[.;]) (?=(?:Raises|Returns|Gives|Cost|Memory|Time|Gain|Facts?|Every prefix|Steps)\b)"
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 
 
@@ -273,7 +274,8 @@ def _parameters(function: ast.FunctionDef, path: Path, skip: int) -> list[Parame
 
 def meanings(docstring: str | None, words: Iterable[str]) -> dict[str, str]:
     """What a docstring says of each of some words: ``neighbours: how many … epsilon: …`` or ``k, seed: …``, from the colon to
-    the next of the words or the end of the paragraph."""
+    the next of the words, to what the docstring says of the whole (what it raises, costs, gives), or to the end of the
+    paragraph."""
     known, said = set(words), dict[str, str]()
     head = re.compile(r"(?:^|(?<=[.;:!?)] ))((?:\w+(?:, | and | to ))*\w+): ")
     for paragraph in re.split(r"\n\s*\n", docstring or ""):
@@ -286,7 +288,7 @@ def meanings(docstring: str | None, words: Iterable[str]) -> dict[str, str]:
         ends = [*(match.start() for match, _ in heads[1:]), len(text)]
         for number, (match, named) in enumerate(heads):
             for word in named:
-                said.setdefault(word, text[match.end() : ends[number]].strip())
+                said.setdefault(word, re.split(_WHOLE, text[match.end() : ends[number]])[0].strip())
     return said
 
 

@@ -5,6 +5,7 @@ mistake said with its line. Every mistake of the file is collected; nothing is r
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from curate.rows.table import LOAD_SCHEMA
 from curate.run.stage import Step
 
 WHERE_COLUMNS = ("source", "task_cluster", "task", "license", "split", "origin")
-_TEXT = "the text that is read: prompt, response, or both as record"
+TEXT_ABOUT = "the text that is read: prompt, response, or both as record"
 
 
 @dataclass
@@ -165,7 +166,7 @@ class Ask:
             return None
         takes = list(parameters(method))
         if method.text in methods.TEXTS:
-            takes.append(Parameter("text", "Literal['prompt', 'response', 'record']", method.text, _TEXT))
+            takes.append(Parameter("text", "Literal['prompt', 'response', 'record']", method.text, TEXT_ABOUT))
         bound = self.bind(f"{room} {name}", takes, options, *keys, name, renamed=method.renamed)
         text = bound.pop("text", method.text)
         return Chosen(method, bound, text)
@@ -231,7 +232,17 @@ def name_and_options(choice: Any) -> tuple[str, dict[str, Any]]:
 
 
 def plain(annotation: str) -> str:
-    """An annotation in words."""
+    """An annotation in words.
+
+    >>> plain("int | None"), plain("list[str]"), plain("Literal['one', 'all']")
+    ('a whole number or null', 'a list of texts', 'one of one, all')
+    """
+    if annotation.startswith("Literal[") and annotation.count("[") == 1:
+        choices, _, rest = annotation.removeprefix("Literal[").partition("]")
+        return f"one of {choices.replace(chr(39), '')}" + (f" or {plain(rest.removeprefix(' | '))}" if rest else "")
+    if annotation.startswith("list[") and annotation.endswith("]"):
+        several = {"int": "whole numbers", "float": "numbers", "str": "texts"}
+        return f"a list of {several.get(annotation[5:-1], plain(annotation[5:-1]))}"
     words = {
         "int": "a whole number",
         "float": "a number",
@@ -240,5 +251,9 @@ def plain(annotation: str) -> str:
         "None": "null",
         "dict": "a mapping",
         "list": "a list",
+        "Any": "anything",
     }
-    return " or ".join(words.get(part.strip(), part.strip()) for part in annotation.split(" | "))
+    parts = re.split(r" \| (?![^\[]*\])", annotation)
+    if len(parts) > 1:
+        return " or ".join(map(plain, parts))
+    return "a mapping" if annotation.startswith("dict[") else words.get(annotation.strip(), annotation.strip())
