@@ -46,7 +46,7 @@ def run(
     for shown in outcome.shown(checked, work, [*ran.done, *ran.cached]):
         say(f"{shown}\n") if isinstance(shown, str) else print_table(shown[1], title=shown[0])
     say(f"{ran}." if ran.done else f"Nothing to do: all {len(ran.cached)} stages are cached in {work}.")
-    for word, path in outcome.places(checked, work) if until is None else ():  # with --until they are of an earlier run
+    for word, path in outcome.places(checked, work):
         say(f"  {word:<8} {path}")
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from curate.contract.files import read_json
 from curate.run.plan import plan
 from curate.run.recipe import Recipe
 from curate.run.runner import not_ready, state
-from curate.run.stage import Before, Stage
-from curate.run.work import MANIFEST
+from curate.run.stage import Before
+from curate.run.work import Work
 
 
 def planned(recipe: Recipe, work: Path) -> tuple[list[dict[str, Any]], list[str]]:
@@ -27,19 +26,17 @@ def planned(recipe: Recipe, work: Path) -> tuple[list[dict[str, Any]], list[str]
 
 def shown(recipe: Recipe, work: Path, titles: list[str]) -> list[str | tuple[str, list[dict[str, Any]]]]:
     """Lines and tables (a title, its rows) that the products of a run have to show. titles: of the stages that it came to."""
-    told = []
-    for stage in _products(recipe, work):
-        if stage.title in titles:
-            told += stage.kind.shows(read_json(work / stage.title / MANIFEST)["facts"])
-    return told
+    products = [done for done in Work(work).products if done.title in titles]
+    return [part for done in products for part in recipe.kinds[done.kind].shows(done.facts)]
 
 
 def places(recipe: Recipe, work: Path) -> list[tuple[str, Path]]:
-    """What a person looks for in the products of a run: a word, and where it lies."""
+    """What a person looks for in the products of a run: a word, and where it lies. None that are of an earlier recipe."""
     paths = [
-        (word, work / stage.title / relative)
-        for stage in _products(recipe, work)
-        for word, relative in stage.kind.places.items()
+        (word, done.folder / relative)
+        for done in Work(work).products
+        if not done.old
+        for word, relative in recipe.kinds[done.kind].places.items()
     ]
     return [(word, path) for word, path in paths if path.exists()]
 
@@ -47,7 +44,3 @@ def places(recipe: Recipe, work: Path) -> list[tuple[str, Path]]:
 def short(options: dict[str, Any]) -> str:
     """Options that say something, on one line."""
     return ", ".join(f"{name}={value}" for name, value in options.items() if value is not None)
-
-
-def _products(recipe: Recipe, work: Path) -> list[Stage]:
-    return [stage for stage in plan(recipe, work) if not stage.table]

@@ -107,6 +107,7 @@ def test_after_a_run_that_stopped_early_every_command_says_what_is_of_an_earlier
     assert done.returncode == 0, done.stderr
     said = "03-dedup, 04-embed, 05-cluster, 06-select, 07-render and release are of an earlier recipe"
     assert said in done.stderr and "\n*03-dedup" in done.stdout and "\n 02-filter" in done.stdout
+    assert "release/README.md" not in done.stdout
     assert tamis("verify", work).returncode == 1 and said.split(",")[0] in tamis("verify", work).stdout
     for command in (("funnel", "--json"), ("show", "--json"), ("report", "--json"), ("card",)):
         done = tamis(command[0], work, *command[1:])
