@@ -35,9 +35,9 @@ class _Index(NamedTuple):
     vectors: np.ndarray
 
 
-def identity(*, path: str, ids: str | None = None, base: Path | None = None) -> dict[str, Any]:
+def identity(*, path: str, ids: str | None = None, data: Path | None = None) -> dict[str, Any]:
     """What the vectors depend on: the bytes of the files. Checks all of them but the values."""
-    files = _files(path, ids, base)
+    files = _files(path, ids, data)
     vectors = _index(*files).vectors
     return {
         "method": "file",
@@ -47,13 +47,13 @@ def identity(*, path: str, ids: str | None = None, base: Path | None = None) -> 
     }
 
 
-def embed(texts: list[str], *, path: str, ids: str | None = None, base: Path | None = None) -> np.ndarray:
+def embed(texts: list[str], *, path: str, ids: str | None = None, data: Path | None = None) -> np.ndarray:
     """The vectors of the row ids ``texts``: float32 (n, d), as they stand in the file.
 
-    path: a .npy or .parquet file. ids: of a .npy, the file that names its rows; null for Parquet. base: the folder that
+    path: a .npy or .parquet file. ids: of a .npy, the file that names its rows; null for Parquet. data: the folder that
     relative paths hang from.
     """
-    file, names = _files(path, ids, base)
+    file, names = _files(path, ids, data)
     index = _index(file, names)
     missing = [text for text in texts if text not in index.row]
     if missing:
@@ -61,9 +61,9 @@ def embed(texts: list[str], *, path: str, ids: str | None = None, base: Path | N
             f"embed file: {file} has no vector for {len(missing):,} of the {len(texts):,} ids asked for, the first is "
             f"{missing[0]!r}; add them to the file, or leave those rows out with `where`"
         )
-    found = index.vectors[[index.row[text] for text in texts]]
+    rows = index.vectors[[index.row[text] for text in texts]]
     with np.errstate(over="ignore"):  # a float64 that float32 cannot hold becomes infinite, and is refused below
-        vectors = found.astype(np.float32)
+        vectors = rows.astype(np.float32)
     broken = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
     if len(broken):
         raise DataError(
@@ -73,9 +73,9 @@ def embed(texts: list[str], *, path: str, ids: str | None = None, base: Path | N
     return vectors
 
 
-def _files(path: str, ids: str | None, base: Path | None) -> tuple[Path, Path | None]:
+def _files(path: str, ids: str | None, data: Path | None) -> tuple[Path, Path | None]:
     """The files that the options name, if they are there and fit each other."""
-    file, names = _found(path, base), None if ids is None else _found(ids, base)
+    file, names = _existing(path, data), None if ids is None else _existing(ids, data)
     if file.suffix not in (".npy", ".parquet"):
         raise MethodError(
             f"embed file: path {path!r} should end in .npy or .parquet; convert the vectors to one of them"
@@ -87,8 +87,8 @@ def _files(path: str, ids: str | None, base: Path | None) -> tuple[Path, Path | 
     return file, names
 
 
-def _found(path: str, base: Path | None) -> Path:
-    file = (base or Path()) / Path(path).expanduser()
+def _existing(path: str, data: Path | None) -> Path:
+    file = (data or Path()) / Path(path).expanduser()
     if not file.is_file():
         raise SourceError(
             f"embed file: there is no file {file}; check the path, which hangs from the recipe's data folder"

@@ -32,10 +32,18 @@ import numpy as np
 from curate.contract.draws import draw
 from curate.contract.errors import MethodError
 from curate.contract.progress import bar
-from curate.embed.last_hidden import check_length, load, model_facts, model_folder, token_batches, token_limit
+from curate.embed.language_model import (
+    check_length,
+    language_model_folder,
+    load,
+    model_facts,
+    token_batches,
+    token_limit,
+)
 
 TEXT = "record"
 
+_WHO = "embed gradient"
 _ROWS = 64  # gradients projected together: one pass over the random signs serves them all
 _BLOCK = 2_048  # numbers of a gradient multiplied at a time
 
@@ -49,11 +57,11 @@ def identity(
     dim: int = 8192,
     dtype: Literal["auto", "bfloat16", "float32"] = "auto",
     seed: int = 0,
-    base: Path | None = None,
+    data: Path | None = None,
 ) -> dict[str, Any]:
     """What the vectors depend on. Reads the weights once to hash them (a second per gigabyte); loads no model."""
     _check(rank, dim)
-    facts = model_facts("embed gradient", model, revision, max_length, dtype, base)
+    facts = model_facts(_WHO, model, revision, max_length, dtype, data)
     projection = {"rank": rank, "dim": dim, "signs": "Rademacher", "seed": seed}
     loss = "mean over the tokens of the record"
     return {
@@ -71,20 +79,23 @@ def embed(
     dim: int = 8192,
     dtype: Literal["auto", "bfloat16", "float32"] = "auto",
     seed: int = 0,
-    base: Path | None = None,
+    data: Path | None = None,
 ) -> np.ndarray:
     """float32 (n, dim) of length one; a text of fewer than two tokens predicts nothing and is a row of zeros.
 
-    model, revision, max_length, dtype, base: as in ``last_hidden``. rank: columns that each weight's gradient is reduced to;
+    model: a folder, or a name on the Hub, of a causal language model; weights are read from safetensors alone and no code of
+    the model's is run. revision: of a model on the Hub. max_length: tokens after which a text is cut, at most what the model
+    can read. dtype: of the model; ``auto`` is bfloat16 where the processor multiplies it natively, else float32. data: the
+    folder that the path of a local model hangs from. rank: columns that each weight's gradient is reduced to;
     more are nearer to the whole gradient and cost in proportion. dim: of the result, a multiple of 8; LESS takes 8192. seed:
     of the random signs.
     """
     _check(rank, dim)
-    check_length("embed gradient", max_length)
+    check_length(_WHO, max_length)
     import torch
 
-    folder = model_folder("embed gradient", model, revision, base)
-    language_model, tokenizer = load(folder, dtype, "embed gradient")
+    folder = language_model_folder(_WHO, model, revision, data)
+    language_model, tokenizer = load(_WHO, folder, dtype)
     layers = _attention_layers(language_model, str(folder))
     vectors = np.zeros((len(texts), dim), dtype=np.float32)
     waiting: list[tuple[int, Any]] = []
@@ -161,14 +172,14 @@ def _gradients(model: Any, layers: dict[str, Any], ids: Any, mask: Any, rank: in
     from train.models import head_of
 
     ids, mask = ids.to(model.device), mask.to(model.device)
-    found: dict[str, Any] = {}
+    gradients: dict[str, Any] = {}
 
     def watch(name: str) -> Any:
         def forward(layer: Any, inputs: tuple[Any, ...], output: Any) -> None:
             reduced = inputs[0].detach().float() @ _columns(seed, name, inputs[0].shape[-1], rank, inputs[0].device)
 
             def backward(gradient: Any) -> None:
-                found[name] = torch.einsum("bto,btr->bor", gradient.float(), reduced).flatten(1)
+                gradients[name] = torch.einsum("bto,btr->bor", gradient.float(), reduced).flatten(1)
 
             output.register_hook(backward)
 
@@ -189,7 +200,7 @@ def _gradients(model: Any, layers: dict[str, Any], ids: Any, mask: Any, rank: in
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat([found[name] for name in layers], dim=1)
+    return torch.cat([gradients[name] for name in layers], dim=1)
 
 
 def _project(rows: Any, dim: int, seed: int) -> Any:

@@ -37,7 +37,10 @@ def identity(*, dim: int = 256) -> dict[str, Any]:
 
 
 def embed(texts: list[str], *, dim: int = 256) -> np.ndarray:
-    """float32 (n, dim) of unit length; a text without any character but white space is a row of zeros."""
+    """float32 (n, dim) of unit length; a text without any character but white space is a row of zeros.
+
+    dim: places that n-grams are hashed to; the more, the fewer fall together.
+    """
     if dim < 1:
         raise MethodError(f"embed hashing: dim {dim} should be 1 or more; 256 is usual")
     from sklearn.feature_extraction.text import HashingVectorizer

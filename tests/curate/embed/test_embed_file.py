@@ -37,12 +37,12 @@ def test_every_form_of_the_files_gives_the_same_vectors(folder: Path) -> None:
     pl.DataFrame({"id": IDS, "x": 1}).write_parquet(folder / "ids.parquet")
     (folder / "windows.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(IDS).encode())
     for ids in ("ids.txt", "ids.npy", "ids.parquet", "windows.txt"):
-        found = file.embed(IDS, path="v.npy", ids=ids, base=folder)
+        found = file.embed(IDS, path="v.npy", ids=ids, data=folder)
         assert found.dtype == np.float32
         np.testing.assert_array_equal(found, VECTORS)
     for number, kind in enumerate((pa.list_(pa.float32()), pa.large_list(pa.float64()), pa.list_(pa.float32(), 3))):
         parquet(folder / f"{number}.parquet", IDS, VECTORS.tolist(), kind)
-        np.testing.assert_array_equal(file.embed(IDS, path=f"{number}.parquet", base=folder), VECTORS)
+        np.testing.assert_array_equal(file.embed(IDS, path=f"{number}.parquet", data=folder), VECTORS)
 
 
 @given(st.lists(st.sampled_from(IDS), max_size=12))
@@ -59,13 +59,13 @@ def test_a_vector_is_found_by_its_id_in_any_order_and_again(tmp_path_factory, as
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
 def test_other_floats_become_float32(folder: Path, dtype: type) -> None:
     np.save(folder / "v.npy", VECTORS.astype(dtype))
-    found = file.embed(IDS, path="v.npy", ids="ids.txt", base=folder)
+    found = file.embed(IDS, path="v.npy", ids="ids.txt", data=folder)
     assert found.dtype == np.float32
     np.testing.assert_array_equal(found, VECTORS.astype(dtype).astype(np.float32))
 
 
 def test_a_npy_is_mapped_and_opened_once_until_it_changes(folder: Path) -> None:
-    options = {"path": "v.npy", "ids": "ids.txt", "base": folder}
+    options = {"path": "v.npy", "ids": "ids.txt", "data": folder}
     file._open.cache_clear()
     for id in IDS:
         file.embed([id], **options)
@@ -80,25 +80,25 @@ def test_a_npy_is_mapped_and_opened_once_until_it_changes(folder: Path) -> None:
 def test_a_parquet_file_of_many_batches_is_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file, "_BATCH", 2)
     parquet(folder / "v.parquet", IDS, VECTORS.tolist(), rows=3)
-    np.testing.assert_array_equal(file.embed(IDS[::-1], path="v.parquet", base=folder), VECTORS[::-1])
+    np.testing.assert_array_equal(file.embed(IDS[::-1], path="v.parquet", data=folder), VECTORS[::-1])
 
 
 def test_the_identity_follows_the_bytes_and_not_the_place(folder: Path) -> None:
-    facts = file.identity(path="v.npy", ids="ids.txt", base=folder)
+    facts = file.identity(path="v.npy", ids="ids.txt", data=folder)
     assert facts["shape"] == [5, 3] and facts["dtype"] == "float32" and len(facts["sha256"]) == 2
     (folder / "w.npy").write_bytes((folder / "v.npy").read_bytes())
     assert file.identity(path=str(folder / "w.npy"), ids=str(folder / "ids.txt")) == facts
     (folder / "ids.txt").write_text("\n".join(IDS[::-1]), "utf-8")
-    assert file.identity(path="v.npy", ids="ids.txt", base=folder) != facts
+    assert file.identity(path="v.npy", ids="ids.txt", data=folder) != facts
 
 
 def test_the_store_reads_the_vectors_of_a_table(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAMIS_CACHE", str(folder / "cache"))
-    monkeypatch.setattr(store, "_ROWS_PER_SHARD", 2)
+    monkeypatch.setattr("curate.contract.store.ROWS_PER_SHARD", 2)
     method = methods.find("embed", "file")
     assert method.text == "id"
     facts = store.vectors(
-        pl.Series(["e", "b", "d"]), method, {"path": "v.npy", "ids": "ids.txt"}, folder / "out.npy", base=folder
+        pl.Series(["e", "b", "d"]), method, {"path": "v.npy", "ids": "ids.txt"}, folder / "out.npy", data=folder
     )
     assert facts["shape"] == [5, 3]
     np.testing.assert_array_equal(np.load(folder / "out.npy"), VECTORS[[4, 0, 2]])
@@ -106,7 +106,7 @@ def test_the_store_reads_the_vectors_of_a_table(folder: Path, monkeypatch: pytes
 
 def test_what_does_not_fit_is_one_sentence(folder: Path) -> None:
     def refused(error: type[Exception], match: str, asked: list[str] = IDS, **options) -> None:
-        for call in (lambda: file.identity(**options, base=folder), lambda: file.embed(asked, **options, base=folder)):
+        for call in (lambda: file.identity(**options, data=folder), lambda: file.embed(asked, **options, data=folder)):
             with pytest.raises(error, match=match) as caught:
                 call()
             assert "\n" not in str(caught.value)
@@ -139,7 +139,7 @@ def test_parquet_that_does_not_fit_is_one_sentence(folder: Path) -> None:
     def refused(match: str, ids: list, vectors: list, error: type[Exception] = DataError) -> None:
         parquet(folder / "x.parquet", ids, vectors)
         with pytest.raises(error, match=match):
-            file.identity(path="x.parquet", base=folder)
+            file.identity(path="x.parquet", data=folder)
 
     refused("vector of id 'b' has 1 values where others have 2", ["a", "b"], [[1.0, 2.0], [1.0]])
     refused("vector of id 'c' has 3 values where others have 2", ["a", "b", "c"], [[1.0, 2.0], [1.0, 2.0], [1.0] * 3])
@@ -151,29 +151,29 @@ def test_parquet_that_does_not_fit_is_one_sentence(folder: Path) -> None:
     refused("2 ids more than once, the first is 'a'", ["a", "a", "a"], [[1.0]] * 3)
     pq.write_table(pa.table({"id": ["a"], "vectors": [[1.0]]}), folder / "y.parquet")
     with pytest.raises(DataError, match="has no column `vector`; it has id, vectors"):
-        file.embed(["a"], path="y.parquet", base=folder)
+        file.embed(["a"], path="y.parquet", data=folder)
     (folder / "z.parquet").write_bytes(b"PAR1")
     with pytest.raises(SourceError, match="is not Parquet that can be read"):
-        file.embed(["a"], path="z.parquet", base=folder)
+        file.embed(["a"], path="z.parquet", data=folder)
     pq.write_table(
         pa.table({"id": pa.array([], pa.string()), "vector": pa.array([], pa.list_(pa.float32()))}),
         folder / "e.parquet",
     )
     with pytest.raises(DataError, match="holds no row"):
-        file.embed(["a"], path="e.parquet", base=folder)
+        file.embed(["a"], path="e.parquet", data=folder)
 
 
 def test_an_id_without_a_vector_and_a_vector_that_is_not_finite_are_named(folder: Path) -> None:
     with pytest.raises(DataError, match="has no vector for 2 of the 3 ids asked for, the first is 'zz'"):
-        file.embed(["a", "zz", "y"], path="v.npy", ids="ids.txt", base=folder)
+        file.embed(["a", "zz", "y"], path="v.npy", ids="ids.txt", data=folder)
     broken = VECTORS.astype(np.float64)
     broken[2, 1] = np.nan
     broken[3, 0] = 1e300
     np.save(folder / "v.npy", broken)
     for id in ("d", "ç"):
         with pytest.raises(DataError, match=f"the vector of id '{id}' holds NaN or a value that is no finite float32"):
-            file.embed(["a", id], path="v.npy", ids="ids.txt", base=folder)
-    np.testing.assert_array_equal(file.embed(["a"], path="v.npy", ids="ids.txt", base=folder), VECTORS[1:2])
+            file.embed(["a", id], path="v.npy", ids="ids.txt", data=folder)
+    np.testing.assert_array_equal(file.embed(["a"], path="v.npy", ids="ids.txt", data=folder), VECTORS[1:2])
     parquet(folder / "n.parquet", ["a", "b"], [[1.0, None], [1.0, 2.0]])
     with pytest.raises(DataError, match="the vector of id 'a' holds NaN"):
-        file.embed(["a"], path="n.parquet", base=folder)
+        file.embed(["a"], path="n.parquet", data=folder)

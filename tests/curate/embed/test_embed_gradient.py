@@ -130,11 +130,11 @@ def test_signs_are_balanced_and_differ_from_stream_to_stream() -> None:
 
 
 def test_the_model_is_left_as_it_was(llama: str) -> None:
-    from curate.embed import last_hidden
+    from curate.embed import language_model
 
-    model, _ = last_hidden.load(Path(llama).resolve(), "float32", "embed gradient")
+    model, _ = language_model.load("embed gradient", Path(llama).resolve(), "float32")
     gradient.embed(TEXTS[2:4], model=llama, **QUICK)
-    assert last_hidden.load(Path(llama).resolve(), "float32", "embed gradient")[0] is model
+    assert language_model.load("embed gradient", Path(llama).resolve(), "float32")[0] is model
     assert not any(module._forward_hooks for module in model.modules())
     assert all(weight.grad is None and not weight.requires_grad for weight in model.parameters())
 

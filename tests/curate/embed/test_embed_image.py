@@ -6,12 +6,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from PIL import Image
 
+from curate.contract import methods
 from curate.contract.errors import DataError, MethodError
 from curate.embed import image
+from curate.run.trace import reading
+from curate.vectors import store
 
 TINY = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
@@ -66,7 +70,7 @@ NAMES = [f"{number}.png" for number in range(6)]
 def test_vectors_are_those_of_sentence_transformers(clip: Path, pictures: Path) -> None:
     from sentence_transformers import SentenceTransformer
 
-    found = image.embed(rows(*NAMES), model=str(clip), base=pictures)
+    found = image.embed(rows(*NAMES), model=str(clip), data=pictures)
     theirs = SentenceTransformer(str(clip), device="cpu").encode([Image.open(pictures / name) for name in NAMES])  # pyright: ignore
     assert found.dtype == np.float32 and found.shape == (6, 12)
     np.testing.assert_allclose(found, theirs, rtol=1e-4, atol=1e-5)
@@ -74,13 +78,13 @@ def test_vectors_are_those_of_sentence_transformers(clip: Path, pictures: Path) 
 
 
 def test_a_vector_is_bitwise_the_same_whatever_its_neighbours_and_its_place(clip: Path, pictures: Path) -> None:
-    whole = image.embed(rows(*NAMES), model=str(clip), base=pictures)
+    whole = image.embed(rows(*NAMES), model=str(clip), data=pictures)
     order = [3, 0, 5, 5, 1]
     np.testing.assert_array_equal(
-        image.embed(rows(*(NAMES[i] for i in order)), model=str(clip), base=pictures), whole[order]
+        image.embed(rows(*(NAMES[i] for i in order)), model=str(clip), data=pictures), whole[order]
     )
-    np.testing.assert_array_equal(image.embed(rows(NAMES[4]), model=str(clip), base=pictures)[0], whole[4])
-    many = image.embed(rows(*NAMES * 12), model=str(clip), base=pictures)
+    np.testing.assert_array_equal(image.embed(rows(NAMES[4]), model=str(clip), data=pictures)[0], whole[4])
+    many = image.embed(rows(*NAMES * 12), model=str(clip), data=pictures)
     np.testing.assert_array_equal(many, np.tile(whole, (12, 1)))
     assert image.embed([], model=str(clip)).shape == (0, 12)
 
@@ -96,7 +100,7 @@ def test_a_path_bytes_and_a_data_uri_are_one_picture(clip: Path, pictures: Path)
         f"data:image/png;base64,{encoded}",
         field="picture",
     )
-    found = image.embed(forms, field="picture", model=str(clip), base=pictures)
+    found = image.embed(forms, field="picture", model=str(clip), data=pictures)
     np.testing.assert_array_equal(found, np.tile(found[0], (len(forms), 1)))
 
 
@@ -116,12 +120,34 @@ def test_pictures_are_turned_upright_and_any_mode_is_read(clip: Path, tmp_path: 
 
 
 def test_the_identity_names_what_the_vectors_depend_on(clip: Path, pictures: Path, tmp_path: Path) -> None:
-    facts = image.identity(model=str(clip), base=pictures)
+    facts = image.identity(model=str(clip), data=pictures)
     assert facts["normalized"] is False and "pillow" in facts["versions"]
     assert str(pictures) not in json.dumps({**facts, "model": ""})
-    assert image.identity(model=str(clip), base=tmp_path) != facts
-    assert image.identity(model=str(clip), base=pictures, field="picture") != facts
-    assert image.identity(model=str(clip), base=pictures) == facts
+    assert image.identity(model=str(clip), data=tmp_path) == facts  # the bytes of a picture tell it, not where it lies
+    assert image.identity(model=str(clip), data=pictures, field="picture") != facts
+    assert image.identity(model=str(clip), data=pictures) == facts
+
+
+def test_a_picture_that_was_replaced_under_its_path_is_seen_and_the_others_are_not_embedded_again(
+    clip: Path, tmp_path: Path, pictures: Path
+) -> None:
+    for name in NAMES[:3]:
+        (tmp_path / name).write_bytes((pictures / name).read_bytes())
+    texts, options = pl.Series(rows(*NAMES[:3])), {"model": str(clip), "field": "image"}
+
+    def vectors() -> tuple[np.ndarray, int, set[str]]:
+        method, out = methods.find("embed", "image"), tmp_path / "v.npy"
+        with reading([tmp_path]) as opened:
+            facts = store.vectors(texts, method, options, out, data=tmp_path)
+        return np.load(out), facts["embedded_now"], {path.name for path in opened}
+
+    before, embedded, opened = vectors()
+    assert embedded == 3 and opened >= set(NAMES[:3])
+    (tmp_path / NAMES[1]).write_bytes((pictures / NAMES[4]).read_bytes())
+    after, embedded, opened = vectors()
+    assert embedded == 1 and opened >= set(NAMES[:3])
+    np.testing.assert_array_equal(after[[0, 2]], before[[0, 2]])
+    np.testing.assert_array_equal(after[1], image.embed(rows(NAMES[4]), model=str(clip), data=pictures)[0])
 
 
 def test_a_picture_that_cannot_be_read_is_one_sentence_that_names_the_field_and_the_path(
@@ -143,10 +169,10 @@ def test_a_picture_that_cannot_be_read_is_one_sentence_that_names_the_field_and_
         (None, "has no field `image` with an image; it has caption, image; name another"),
     ):
         with pytest.raises(DataError, match=match) as caught:
-            image.embed(rows(value), model=str(clip), base=tmp_path)
+            image.embed(rows(value), model=str(clip), data=tmp_path)
         assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match=r"has no field `image` with an image; it has no field at all"):
-        image.embed(["{}"], model=str(clip), base=tmp_path)
+        image.embed(["{}"], model=str(clip), data=tmp_path)
 
 
 def test_a_model_that_is_nowhere_or_not_safe_or_blind_is_one_sentence(

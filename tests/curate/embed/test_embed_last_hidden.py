@@ -92,7 +92,7 @@ def test_the_identity_follows_the_model_and_the_options(llama: Path, tmp_path: P
     assert last_hidden.identity(model=str(llama), max_length=64) != facts
     for path in llama.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    copy = last_hidden.identity(model=tmp_path.name, base=tmp_path.parent)
+    copy = last_hidden.identity(model=tmp_path.name, data=tmp_path.parent)
     assert {**copy, "model": ""} == {**facts, "model": ""}
     weights = bytearray((tmp_path / "model.safetensors").read_bytes())
     weights[-1] ^= 1
