@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from curate.cli import look, machine, measure, release, run, templates
+from curate.cli import cache, look, machine, measure, release, run, templates
 from curate.contract.errors import RequestError, TamisError
 
 _INTERRUPTED = 130
@@ -24,9 +24,10 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(templates.app, name="templates")
+app.add_typer(cache.app, name="cache")
 for command in (  # in the order of `tamis --help`
     *(run.run, look.show, look.funnel, machine.methods, run.train, run.study, measure.analyse, measure.eval),
-    *(release.card, look.report, release.verify, machine.cache, machine.doctor, run.demo),
+    *(release.card, look.report, release.verify, machine.doctor, run.demo),
 ):
     app.command()(command)
 
