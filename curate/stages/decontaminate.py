@@ -1,4 +1,5 @@
-"""Decontaminate: rows that stand in a benchmark go, each with the words and the item that it shares them with."""
+"""Decontaminate: rows that stand in a benchmark go, each with the words that it shares and the item that it shares them with:
+`gsm8k:17` is the 17th item of gsm8k."""
 
 from __future__ import annotations
 
@@ -93,7 +94,7 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 
 def says(step: Step, facts: dict[str, Any]) -> list[str]:
     return [
-        f"{step.name}: {counts['removed']:,} rows removed for {name}, which has {counts['items']:,} items"
+        f"{step.name}: rows removed for {name} ({counts['items']:,} items): {counts['removed']:,}"
         for name, counts in facts["benchmarks"].items()
     ]
 

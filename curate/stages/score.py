@@ -66,13 +66,11 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 
 
 def says(step: Step, facts: dict[str, Any]) -> list[str]:
-    without = f"; {facts['missing']:,} rows have none" if facts["missing"] else ""
     if facts["mean"] is None:
         return [f"{_column(step)}: no row has a score"]
-    return [
-        f"{_column(step)}: {facts['mean']:,.4g} on average, {facts['min']:,.4g} the least, {facts['max']:,.4g} the most"
-        + without
-    ]
+    mean, least, most = (f"{facts[word]:,.4g}" for word in ("mean", "min", "max"))
+    without = f"; rows without a score: {facts['missing']:,}" if facts["missing"] else ""
+    return [f"{_column(step)}: {mean} on average, {least} the least, {most} the most{without}"]
 
 
 def _column(step: Step) -> str:

@@ -14,9 +14,7 @@ ITEM = "Natalia sold clips to 48 of her friends in April, and then she sold half
 
 
 def overlaps(texts: list[str | None], benchmark: list[str | None], **options) -> list[tuple[int, int, str, str]]:
-    shared = ngram.overlaps(
-        pl.Series(texts, dtype=pl.String), pl.Series(benchmark, dtype=pl.String), **options
-    )
+    shared = ngram.overlaps(pl.Series(texts, dtype=pl.String), pl.Series(benchmark, dtype=pl.String), **options)
     return shared.select("row", "other", "matched", "reason").rows()
 
 
@@ -38,9 +36,7 @@ def brute_force(texts: list[str | None], benchmark: list[str | None], n: int) ->
 def test_a_text_that_quotes_an_item_is_found_whatever_its_case_and_punctuation():
     quoting = f"Solve: {ITEM.upper().replace(',', ' -')} How many in all?"
     run = "natalia sold clips to 48 of her friends in april and then she"
-    assert overlaps(["something else", quoting], ["another item", ITEM]) == [
-        (1, 1, run, "shares 13 words in a row")
-    ]
+    assert overlaps(["something else", quoting], ["another item", ITEM]) == [(1, 1, run, "shares 13 words in a row")]
 
 
 def test_one_word_fewer_in_a_row_is_not_found():
