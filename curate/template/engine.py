@@ -82,6 +82,7 @@ class Engine:
         self._choices = _expression(template_set.choices) if isinstance(template_set.choices, str) else None
         self._prompt = sandbox.Text.of(template_set.record["prompt"])
         self._response = sandbox.Text.of(template_set.record["response"])
+        self._record_reads = self._prompt.reads | self._response.reads
 
     def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
@@ -123,7 +124,7 @@ class Engine:
             return self._record(self.roles(fields))
 
     def _record(self, roles: dict[str, Any]) -> Record:
-        _refuse_null(roles, self._prompt.reads | self._response.reads)
+        _refuse_null(roles, self._record_reads)
         if self.set.answer is not None:
             roles["answer"] = self._right_text(roles)
         prompt = self._evaluate(self._prompt, roles, "record.prompt")
@@ -166,7 +167,9 @@ class Engine:
         return self._phrase(phrasing, roles, self._gold(roles, other), number, self._hidden(id), other)
 
     def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
-        applying, derived = self._phrasings.applying(self._evaluate(self._phrasings.holding, roles, "when", id))
+        phrasings = self._phrasings
+        holds = self._evaluate(phrasings.holding, roles, "when", id) if phrasings.conditions else ()
+        applying, derived = phrasings.applying(holds)
         if which not in ("one", "all"):
             applying += derived
         elif derived and self.turned_around(draw(self.seed, "render.inversions", id)):
