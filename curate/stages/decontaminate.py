@@ -78,18 +78,11 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
     mine = np.flatnonzero(job.touched(whole).to_numpy())
     texts = text_of(whole[mine.tolist()], step.text or "record")
     shared = step.methods[0].function()(texts, benchmarks["text"], **job.call_options(step.options))
-    item = benchmarks[shared["other"]]
-    gone = shared.select(
-        pl.Series("row", mine[shared["row"].to_numpy()]),
-        pl.format(f"{step.method}: {{}} with {{}}", "reason", item["benchmark"]).alias(columns.REASON),
-        pl.format("{}:{}", item["benchmark"], item["number"]).alias(columns.DUPLICATE_OF),
-        columns.MATCHED,
-    )
-    said = pl.DataFrame({"row": np.arange(whole.height)}).join(gone, on="row", how="left", maintain_order="left")
-    job.remove(said[columns.REASON], **said.select(columns.DUPLICATE_OF, columns.MATCHED).to_dict())
-    removed = Counter(item["benchmark"])
-    items = dict(benchmarks.group_by("benchmark").agg(pl.col("number").n_unique()).iter_rows())
-    return {"benchmarks": {name: {"items": items[name], "removed": removed[name]} for name in against}}
+    items = benchmarks[shared["other"]]
+    _remove(job, step.method, mine[shared["row"].to_numpy()], shared, items)
+    removed = Counter(items["benchmark"])
+    sizes = dict(benchmarks.group_by("benchmark").agg(pl.col("number").n_unique()).iter_rows())
+    return {"benchmarks": {name: {"items": sizes[name], "removed": removed[name]} for name in against}}
 
 
 def says(step: Step, facts: dict[str, Any]) -> list[str]:
@@ -101,6 +94,19 @@ def says(step: Step, facts: dict[str, Any]) -> list[str]:
 
 def claims(step: Step, facts: dict[str, Any]) -> list[str]:
     return ["decontaminated"]
+
+
+def _remove(job: Job, method: str, places: np.ndarray, shared: pl.DataFrame, items: pl.DataFrame) -> None:
+    """Rows of the table go, each with what it shares, and with which item. places: of the rows, a line of `shared` each."""
+    gone = shared.select(
+        pl.Series("row", places),
+        pl.format(f"{method}: {{}} with {{}}", "reason", items["benchmark"]).alias(columns.REASON),
+        pl.format("{}:{}", items["benchmark"], items["number"]).alias(columns.DUPLICATE_OF),
+        columns.MATCHED,
+    )
+    every = pl.DataFrame({"row": np.arange(job.parent.manifest["out"])})
+    told = every.join(gone, on="row", how="left", maintain_order="left")
+    job.remove(told[columns.REASON], **told.select(columns.DUPLICATE_OF, columns.MATCHED).to_dict())
 
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------
