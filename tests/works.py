@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curate.contract.files import read_json, write_json
+from curate.run.kinds import kinds
 from curate.run.work import CONTRACT, MANIFEST, PLAN
 
 
@@ -18,6 +19,7 @@ def write_manifest(work: Path, title: str, kind: str, method: str, **more: Any) 
         "stage": title,
         "name": title.partition("-")[2] if numbered else title,
         "kind": kind,
+        "role": kinds()[kind].role if kind in kinds() else None,
         "table": numbered,
         "method": method,
         "options": {},

@@ -17,7 +17,7 @@ def card(work: WorkPath) -> None:
     from curate.report import funnel
     from curate.run.work import Work
 
-    releases = Work(work).of_kind("release")
+    releases = Work(work).of_role("release")
     if not releases:
         raise RequestError(f"{work} holds no release; add `release: {{}}` to the recipe and run it")
     say((releases[-1].folder / "README.md").read_text("utf-8"))
@@ -44,7 +44,7 @@ def _problems(folder: Path) -> list[str]:
     if not is_work(folder):
         return problems_of(folder)
     work = Work(folder)
-    releases = work.of_kind("release")
+    releases = work.of_role("release")
     if not releases:
         raise RequestError(f"{folder} holds no release; add `release: {{}}` to the recipe and run it")
     earlier = funnel.earlier(folder)

@@ -61,13 +61,13 @@ class Content:
         """The folder of the tables."""
         return "data" if self.config == "default" else self.config
 
-    def of_kind(self, kind: str) -> list[dict[str, Any]]:
-        return [manifest for manifest in self.manifests if manifest["kind"] == kind]
+    def of_role(self, role: str) -> list[dict[str, Any]]:
+        return [manifest for manifest in self.manifests if manifest["role"] == role]
 
     @property
     def sources(self) -> list[dict[str, Any]]:
         """What the loading stages say of each source that they read."""
-        return [source for manifest in self.of_kind("load") for source in manifest["facts"]["sources"]]
+        return [source for manifest in self.of_role("sources") for source in manifest["facts"]["sources"]]
 
 
 def check(table: pl.DataFrame, config: str) -> None:

@@ -25,7 +25,7 @@ from curate.rows import licences
 
 PICTURE = "funnel.png"
 _SHOWN = 400  # characters of a text in the card's example
-_NOT_CHOSEN_BY = ("load", "render")  # told in chapters of their own
+_NOT_CHOSEN_BY = ("sources", "phrasing")  # told in chapters of their own
 
 
 def facts(content: Content) -> dict[str, Any]:
@@ -40,8 +40,8 @@ def facts(content: Content) -> dict[str, Any]:
         },
         "funnel": [_funnel_row(manifest) for manifest in content.manifests],
         "sources": _sources(content),
-        "steps": [_step(manifest) for manifest in content.manifests if manifest["kind"] not in _NOT_CHOSEN_BY],
-        "selections": [_selection(manifest) for manifest in content.of_kind("select")],
+        "steps": [_step(manifest) for manifest in content.manifests if manifest["role"] not in _NOT_CHOSEN_BY],
+        "selections": [_selection(manifest) for manifest in content.of_role("selection")],
         **_of_templates(content),
         **_of_rows(content),
         **_of_recipe(content),
@@ -59,7 +59,7 @@ def facts(content: Content) -> dict[str, Any]:
 def _summary(content: Content) -> str:
     table, licence, sources = content.table, content.licence, content.sources
     read = sum(source["rows"] + source["removed"] for source in sources)
-    chosen = [f"`{manifest['method']}`" for manifest in content.of_kind("select")]
+    chosen = [f"`{manifest['method']}`" for manifest in content.of_role("selection")]
     how = f" chosen by {' then '.join(chosen)}" if chosen else " kept"
     turns = table[columns.MESSAGES].list.len()
     longest = f", of {turns.min()} to {turns.max()} messages each" if turns.max() != turns.min() else ""
@@ -156,7 +156,7 @@ def _citations(template_sets: list[str], manifests: list[dict[str, Any]]) -> lis
 def _of_rows(content: Content) -> dict[str, Any]:
     """Columns, the first row, and what their order and `repeat` allow."""
     rows = content.rows
-    nested = all(manifest["facts"].get("nested", True) for manifest in content.of_kind("select"))
+    nested = all(manifest["facts"].get("nested", True) for manifest in content.of_role("selection"))
     return {
         "columns": [_column(field) for field in rows.head(0).to_arrow().schema],
         "nested": nested and columns.RANK in rows.columns and rows[columns.RANK].to_list() == list(range(rows.height)),

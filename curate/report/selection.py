@@ -41,7 +41,7 @@ def read(work: Work, stage: str | None = None) -> Selection:
     text = embedded.facts.get("text") if embedded else None
     text = text if text in (columns.PROMPT, columns.RESPONSE, columns.RECORD) else columns.PROMPT
     pool, vectors = _with_vectors(pool, embedded)
-    clusters = [other.name for other in work.before(done) if other.kind == "cluster"]
+    clusters = [other.name for other in work.before(done) if other.role == "labels"]
     return Selection(
         recipe=work.recipe or done.title,
         manifest=done.manifest,
@@ -64,13 +64,13 @@ def names(rows: pl.DataFrame, text: str, label: np.ndarray) -> dict[int, str]:
 
 
 def _select(work: Work, stage: str | None) -> Done:
-    if not work.of_kind("select"):
+    if not work.of_role("selection"):
         raise RequestError(
-            f"{work.folder} has no select stage to report on; it has "
+            f"{work.folder} has no selection to report on; it has "
             f"{', '.join(done.title for done in work.tables) or 'no stage at all'}; "
             "add `- select: {facility_location: {budget: 1000}}` to the recipe's steps and run it"
         )
-    return work.stage(stage, kind="select")
+    return work.stage(stage, role="selection")
 
 
 def _picked_and_pool(done: Done) -> tuple[pl.DataFrame, pl.DataFrame]:

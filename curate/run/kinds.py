@@ -14,6 +14,7 @@ and of these what it needs:
     NEEDS = {"embed": "a sentence"}          kinds that must stand before it, and what is said where one does not
     IMPLIED = {}                             what it is bound to where another kind needs it and the recipe does not name it
     PRODUCT = "model"                        its folder beside the tables, where it is no table itself
+    ROLE = "selection"                       what reports and cards ask for: sources, labels, selection, phrasing, release
     PLACES = {"model": "model"}              what a person looks for in a product: a word, and where it lies
     EXAMPLE = "holdout: {fraction: 0.05}"    as docs/recipe.md shows it
     options() -> tuple[Parameter, ...]       of the section itself, where it has no methods
@@ -77,6 +78,7 @@ class Kind:
     needs: dict[str, str]
     implied: Any
     product: str | None
+    role: str | None
     places: dict[str, str]
     example: str
 
@@ -150,6 +152,7 @@ def _read(name: str, path: Path, module: str) -> Kind:
         needs=getattr(held, "NEEDS", {}),
         implied=getattr(held, "IMPLIED", None),
         product=getattr(held, "PRODUCT", None),
+        role=getattr(held, "ROLE", None),
         places=getattr(held, "PLACES", {}),
         example=getattr(held, "EXAMPLE", ""),
     )

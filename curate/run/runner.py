@@ -173,6 +173,7 @@ def finish(stage: Stage, folder: Path, work: Path, facts: dict[str, Any]) -> Non
         "stage": stage.title,
         "name": stage.step.name,
         "kind": stage.step.kind,
+        "role": stage.kind.role,
         "table": stage.table,
         "method": stage.step.method,
         "options": stage.step.options,

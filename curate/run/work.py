@@ -2,7 +2,7 @@
 
     work = Work("work/demo")
     work.stage("select").read()                  # the rows that the last stage called `select` kept
-    work.stage(None, kind="select").facts        # of the last stage of that kind
+    work.stage(None, role="selection").facts     # of the last stage that selects
     [done.title for done in work.old]            # left by a run of an earlier recipe
 
 A stage's nature stands in its manifest, never in its title. A folder can be read while a run goes on in it, and after one
@@ -49,6 +49,11 @@ class Done:
     @property
     def kind(self) -> str:
         return self.manifest["kind"]
+
+    @property
+    def role(self) -> str | None:
+        """What reports and cards ask for: sources, labels, selection, phrasing, release; most stages have none."""
+        return self.manifest["role"]
 
     @property
     def table(self) -> bool:
@@ -160,19 +165,19 @@ class Work:
     def products(self) -> tuple[Done, ...]:
         return tuple(done for done in self.stages if not done.table)
 
-    def of_kind(self, kind: str) -> list[Done]:
-        return [done for done in self.stages if done.kind == kind]
+    def of_role(self, role: str) -> list[Done]:
+        return [done for done in self.stages if done.role == role]
 
-    def stage(self, asked: str | None = None, *, kind: str | None = None, tables: bool = True) -> Done:
-        """The last stage with a title or a name, or of a kind; RequestError names those that there are."""
+    def stage(self, asked: str | None = None, *, role: str | None = None, tables: bool = True) -> Done:
+        """The last stage with a title or a name, or of a role; RequestError names those that there are."""
         there = [done for done in self.stages if done.table or not tables]
         fits = [
-            done for done in there if (kind is None or done.kind == kind) and asked in (None, done.title, done.name)
+            done for done in there if (role is None or done.role == role) and asked in (None, done.title, done.name)
         ]
         if fits:
             return fits[-1]
-        titles = ", ".join(done.title for done in there if kind is None or done.kind == kind)
-        what = f"{kind} stage" if kind else "stage"
+        titles = ", ".join(done.title for done in there if role is None or done.role == role)
+        what = f"{role} stage" if role else "stage"
         if asked is None or not titles:
             rest = ", ".join(done.title for done in there) or "no stage that is whole"
             raise RequestError(f"{self.folder} has no {what}; it has {rest}")

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METHODS = "cluster"
 NEEDS = {"embed": "cluster needs vectors; add an `embed` step before it"}
+ROLE = "labels"
 EXAMPLE = """\
 steps:
   - cluster: {kmeans: {k: 64}}

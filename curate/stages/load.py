@@ -27,6 +27,7 @@ SECTION = "load"
 FORM = "list"
 MUST = True
 METHODS = "load"
+ROLE = "sources"
 EXAMPLE = """\
 load:
   - docstrings: {packages: [numpy, polars]}

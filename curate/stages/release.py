@@ -21,6 +21,7 @@ SECTION = "release"
 NEEDS = {"render": "a release holds rendered rows; add `render: {templates: one}`"}
 PRODUCT = "release"
 PLACES = {"card": "README.md", "data": "data"}
+ROLE = "release"
 EXAMPLE = "release: {pretty_name: A thousand docstrings, language: [en]}"
 
 

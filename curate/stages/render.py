@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 SECTION = "render"
 IMPLIED: dict[str, Any] = {}
+ROLE = "phrasing"
 EXAMPLE = """\
 render: {templates: one, few_shot: {share: 0.5, shots: [1, 4]}}"""
 _OPTIONS = ("templates", "no_options", "inversions", "few_shot")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from curate.run.ask import Ask
 
 METHODS = selector.ROOM
+ROLE = "selection"
 EXAMPLE = """\
 steps:
   - select:

@@ -25,6 +25,7 @@ from curate.release.facts import claimed, limits
 from curate.release.places import without_places
 from curate.release.verify import features, metadata_problems, read_metadata, size_category, verify
 from curate.rows.table import MESSAGES_TYPE
+from curate.run.kinds import kinds
 
 RECIPE: dict[str, Any] = {
     "name": "small",
@@ -44,12 +45,13 @@ def stage(number: int, kind: str, method: str, before: int, out: int, **more: An
     return {
         "stage": f"{number:02d}-{kind}",
         "kind": kind,
+        "role": kinds()[kind].role if kind in kinds() else None,
         "method": method,
         "options": {},
         "seed": 7,
         "key": f"{number:032x}",
         "parent": None,
-        "source": "0" * 32,
+        "code": "0" * 32,
         "versions": VERSIONS,
         "in": before,
         "out": out,

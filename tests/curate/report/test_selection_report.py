@@ -407,14 +407,14 @@ def test_a_stage_is_asked_for_by_title_or_name_and_the_last_is_taken_else(tmp_pa
 def test_a_stage_that_is_no_select_stage_is_one_sentence(tmp_path):
     work = two_selects(tmp_path)
     for stage in ("00-load", "none"):
-        with pytest.raises(RequestError, match=f"no select stage '{stage}'; it has 02-first, 03-select"):
+        with pytest.raises(RequestError, match=f"no selection stage '{stage}'; it has 02-first, 03-select"):
             data(work, stage)
 
 
 def test_a_work_without_a_select_stage_is_one_sentence(tmp_path):
     work = work_of(tmp_path, rows_of(), [1])
     write_plan(work, "none", ["00-load"])
-    with pytest.raises(RequestError, match="no select stage to report on; it has 00-load; add"):
+    with pytest.raises(RequestError, match="no selection to report on; it has 00-load; add"):
         write(work)
     assert not (work / "selection.html").exists()
 

@@ -37,7 +37,7 @@ def test_the_stages_are_those_that_are_whole_in_the_order_of_the_plan(folder: Pa
     work = Work(folder)
     assert [done.title for done in work.tables] == ["00-load", "01-filter", "02-embed", "03-filter"]
     assert [done.title for done in work.products] == ["release"]
-    assert [done.title for done in work.of_kind("filter")] == ["01-filter", "03-filter"]
+    assert [done.title for done in work.of_role("sources")] == ["00-load"]
     assert work.recipe == "five" and not work.old
 
 
@@ -48,11 +48,11 @@ def test_a_stage_is_found_by_title_name_or_kind_and_the_last_one_else(folder: Pa
         "03-filter",
         "01-filter",
     ]
-    assert work.stage(kind="embed").title == "02-embed" and work.stage(tables=False).title == "release"
-    with pytest.raises(RequestError, match="has no filter stage 'embed'; it has 01-filter, 03-filter"):
-        work.stage("embed", kind="filter")
-    with pytest.raises(RequestError, match="has no select stage; it has 00-load"):
-        work.stage(kind="select")
+    assert work.stage("embed").title == "02-embed" and work.stage(tables=False).title == "release"
+    with pytest.raises(RequestError, match="has no sources stage 'embed'; it has 00-load"):
+        work.stage("embed", role="sources")
+    with pytest.raises(RequestError, match="has no selection stage; it has 00-load"):
+        work.stage(role="selection")
 
 
 def test_what_stands_before_a_stage_comes_nearest_first(folder: Path) -> None:
@@ -64,14 +64,14 @@ def test_what_stands_before_a_stage_comes_nearest_first(folder: Path) -> None:
 
 
 def test_vectors_follow_the_rows_that_are_asked_for(folder: Path) -> None:
-    embedded = Work(folder).stage(kind="embed")
+    embedded = Work(folder).stage("embed")
     assert isinstance(embedded.vectors_of(ROWS["id"]), np.memmap)
     np.testing.assert_array_equal(embedded.vectors_of(pl.Series(["b", "c"])), VECTORS[[2, 0]])
     with pytest.raises(WorkError, match="1 rows of the pool are not among them"):
         embedded.vectors_of(pl.Series(["b", "d"]))
     np.save(folder / "02-embed" / "vectors.npy", VECTORS[:2])
     with pytest.raises(WorkError, match="2 vectors for 3 rows"):
-        Work(folder).stage(kind="embed").vectors_of(ROWS["id"])
+        Work(folder).stage("embed").vectors_of(ROWS["id"])
 
 
 def test_a_stage_that_the_last_run_wanted_otherwise_is_old(folder: Path) -> None:
