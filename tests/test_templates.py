@@ -209,10 +209,10 @@ def test_the_readme_counts_the_library_as_it_is():
 
 def test_the_guide_to_writing_templates_names_every_key_and_filter():
     from curate.template.cleanup import FILTERS
-    from curate.template.sets import _SET_KEYS, _TEMPLATE_KEYS
+    from curate.template.sets import SET_KEYS, TEMPLATE_KEYS
 
     guide = (library("templates") / "README.md").read_text("utf-8")
-    for word in [*_SET_KEYS, *_TEMPLATE_KEYS, *FILTERS]:
+    for word in [*SET_KEYS, *TEMPLATE_KEYS, *FILTERS]:
         assert f"`{word}" in guide, word
 
 

@@ -44,12 +44,12 @@ METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "bleu", "bits_per_byte")
 TYPED = ("answer", "options")  # names that the engine adds to the roles
 EXPLODED = ("item", "position")  # columns that `explode` adds to the row's
 
-_SET_KEYS = {
+SET_KEYS = {
     "dataset": str, "about": str, "hub": dict, "license": str, "verified": bool, "explode": str, "columns": dict, "when": str,
     "record": dict, "messages": str, "extra": dict, "choices": (list, str), "answer": str, "references": str, "metrics": list,
     "example": (dict, list), "templates": list,
 }  # fmt: skip
-_TEMPLATE_KEYS = {
+TEMPLATE_KEYS = {
     "name": str, "kind": str, "style": str, "when": str, "choices": list, "input": str, "target": str, "messages": list,
 }  # fmt: skip
 _HUB_KEYS = {"path": str, "config": (str, list), "revision": str, "split": str}
@@ -226,7 +226,7 @@ class _Checker:
 
     def set(self) -> tuple[TemplateSet | None, list[Finding]]:
         data = self.mapping(
-            self.document.data, (), _SET_KEYS, required=("dataset", "about", "columns", "record", "example")
+            self.document.data, (), SET_KEYS, required=("dataset", "about", "columns", "record", "example")
         )
         hub = self.mapping(data.get("hub", {}), ("hub",), _HUB_KEYS, required=("path",) if "hub" in data else ())
         record = self.mapping(data.get("record", {}), ("record",), _RECORD_KEYS, required=("prompt", "response"))
@@ -335,7 +335,7 @@ class _Checker:
 
     def template(self, entry: Any, at: tuple[str | int, ...], data: dict[str, Any], names: set[str]) -> Template | None:
         before = len(self.findings)
-        entry = self.mapping(entry, at, _TEMPLATE_KEYS, required=("name", "kind", "style"))
+        entry = self.mapping(entry, at, TEMPLATE_KEYS, required=("name", "kind", "style"))
         for key, allowed in (("kind", KINDS), ("style", STYLES)):
             if entry.get(key, allowed[0]) not in allowed:
                 self.find(
