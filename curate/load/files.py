@@ -219,7 +219,12 @@ def _json(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_
 
 def _csv(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_Row]:
     csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""))
+    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
+        yield from _csv_rows(csv.reader(text), file, header)
+
+
+def _csv_rows(reader: Any, file: Path, header: list[str] | None) -> Iterator[_Row]:
+    """The rows of a csv.reader, each with the line where it starts."""
     columns = _checked(header, file) if header else None
     while True:
         line = reader.line_num + 1  # of the row's start: a row may span lines
