@@ -58,7 +58,7 @@ def test_options_of_every_method_are_keyword_only(kind: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [(k, n) for k, n in EVERY if k in ("filter", "dedup", "embed")],
+    [(k, n) for k, n in EVERY if k in ("filter", "dedup", "embed", "score", "decontaminate")],
 )
 def test_every_method_that_reads_text_says_which(kind: str, name: str) -> None:
     assert methods.find(kind, name).text in (*methods.TEXTS, "id", "fields")

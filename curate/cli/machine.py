@@ -13,13 +13,12 @@ from curate.contract.errors import RequestError
 
 
 def methods(
-    kind: Annotated[
-        str | None, typer.Argument(help="A folder of methods: filter, select, tuning …")
-    ] = None,
+    kind: Annotated[str | None, typer.Argument(help="A folder of methods: filter, select, tuning …")] = None,
     as_json: Json = False,
 ) -> None:
     """Every method with its options and the first line of its documentation."""
-    from curate.contract.methods import all_of, nearest, rooms, signature
+    from curate.contract.methods import all_of, nearest, rooms
+    from curate.run.kinds import kinds
 
     there = rooms(Path.cwd())
     if kind is not None and kind not in there:
@@ -30,9 +29,11 @@ def methods(
         for method in all_of(room, Path.cwd()).values()
     ]
     print_table(rows, as_json)
-    if kind in (None, "select") and not as_json:
-        shared = ", ".join(parameter.word for parameter in signature("curate/rows/constraints.py", "common"))
-        say(f"A selector takes these too: {shared}; and its budget in tokens, as {{tokens: 200000, tokenizer: words}}.")
+    for room in () if as_json else ([kind] if kind else there):
+        for each in kinds(Path.cwd()).values():
+            if each.methods == room and each.options():
+                shared = ", ".join(option.word for option in each.options())
+                say(f"Every {room} method takes these too: {shared}.")
 
 
 def doctor(as_json: Json = False) -> None:

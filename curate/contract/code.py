@@ -91,13 +91,17 @@ def source_and_versions(paths: Iterable[Path]) -> tuple[str, dict[str, str]]:
     return total.hexdigest(), versions
 
 
-def missing_packages(paths: Iterable[Path]) -> dict[str, str | None]:
-    """Packages that files import outright and that are not installed: name, and the extra of Tamis that brings it. Imports
-    inside ``try`` do not count."""
+def missing_packages(what: str, paths: Iterable[Path]) -> list[str]:
+    """A sentence for each package that files import outright and that is not installed, with the extra of Tamis that brings it.
+    what: needs it. Imports inside ``try`` do not count."""
     wanted = {
         name.split(".")[0] for path in paths for name in _needed_imports(tree(path)) if not _local_files(path, 0, name)
     }
-    return {name: _extra_of(name) for name in sorted(wanted) if not installed(name)}
+    return [
+        f"{what} needs the package {name}, which is not installed; run: pip install {_brought_by(name)}"
+        for name in sorted(wanted)
+        if not installed(name)
+    ]
 
 
 @cache
@@ -196,12 +200,13 @@ def installed(package: str) -> bool:
         return False
 
 
-def _extra_of(package: str) -> str | None:
+def _brought_by(package: str) -> str:
+    """What to install for a package: the extra of Tamis that brings it, else the package itself."""
     known = (
         {"sklearn": "scikit-learn", "yaml": "PyYAML", "PIL": "pillow"}.get(package, package).replace("_", "-").lower()
     )
     for line in importlib.metadata.requires("tamis") or []:
         extra = re.search(r"""extra == ['"](\w+)['"]""", line)
         if extra and re.split(r"[^\w.-]", line, maxsplit=1)[0].replace("_", "-").lower() == known:
-            return extra[1]
-    return None
+            return repr(f"tamis[{extra[1]}]")
+    return package

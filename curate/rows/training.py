@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from curate.contract import columns
-from curate.contract.code import missing_packages
 from curate.contract.files import whole
 from curate.rows.holdout import PRETRAIN_REASON
 from curate.rows.table import text_of
@@ -45,12 +44,3 @@ def model_content(folder: Path, model: Any) -> dict[str, Any]:
         return {}
     files = (path for path in sorted(place.iterdir()) if path.is_file())
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
-
-
-def missing(files: Iterable[Path]) -> list[str]:
-    """A sentence for each package that training needs and that is not installed."""
-    return [
-        f"training needs the package {package}, which is not installed; run: pip install "
-        f"{repr(f'tamis[{extra}]') if extra else package}"
-        for package, extra in missing_packages(files).items()
-    ]

@@ -134,7 +134,7 @@ class Ask:
             if parameter.default is not REQUIRED:
                 return copy.deepcopy(parameter.default)
             if not any(renamed.get(old) == word for old in given):
-                self.say(f"{what} needs '{word}' ({parameter.annotation})", *keys)
+                self.say(f"{what} needs '{word}' ({plain(parameter.annotation)})", *keys)
             return None
         value = given[word]
         if (value is None and parameter.default is None) or accepts(parameter.annotation, value):

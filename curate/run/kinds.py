@@ -17,7 +17,7 @@ and of these what it needs:
     ROLE = "selection"                       what reports and cards ask for: sources, labels, selection, phrasing, release
     PLACES = {"model": "model"}              what a person looks for in a product: a word, and where it lies
     EXAMPLE = "holdout: {fraction: 0.05}"    as docs/recipe.md shows it
-    options() -> tuple[Parameter, ...]       of the section itself, where it has no methods
+    options() -> tuple[Parameter, ...]       of the section itself; of a kind with methods, what each takes beside its own
     adds(step) -> columns                    beside the contract's own that it adds: checked for clashes, known to later steps
     reads(step, before) -> facts             what its bytes depend on beside its options: hashes of files, keys of other stages
     code(step) -> paths                      source that its imports do not show

@@ -10,6 +10,7 @@ import polars as pl
 
 import train as trainer
 from curate.contract import columns, methods
+from curate.contract.code import missing_packages
 from curate.contract.methods import Method
 from curate.load.source import template_sets
 from curate.render.few_shot import exemplars
@@ -87,7 +88,7 @@ def code(step: Step) -> list[Path]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return training.missing(_FILES)
+    return missing_packages("training", _FILES)
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:

@@ -34,11 +34,7 @@ def reads(step: Step, before: Before) -> dict[str, Any]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return [
-        f"embed {step.method} needs the package {package}, which is not installed; run: pip install "
-        f"{repr(f'tamis[{extra}]') if extra else package}"
-        for package, extra in missing_packages([step.methods[0].path]).items()
-    ]
+    return missing_packages(f"embed {step.method}", [step.methods[0].path])
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:

@@ -76,10 +76,9 @@ def reads(step: Step, before: Before) -> dict[str, Any]:
 
 def ready(step: Step, before: Before) -> list[str]:
     return [
-        f"load {source.method.name} needs the package {package}, which is not installed; run: pip install "
-        f"{repr(f'tamis[{extra}]') if extra else package}"
+        problem
         for source in step.bound
-        for package, extra in missing_packages([source.method.path]).items()
+        for problem in missing_packages(f"load {source.method.name}", [source.method.path])
     ]
 
 

@@ -41,10 +41,7 @@ def reads(step: Step, before: Before) -> dict[str, Any]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return [
-        f"release draws a plot with {package}, which is not installed; run: pip install {f'tamis[{extra}]'!r}"
-        for package, extra in missing_packages([Path(card.__file__).with_name("plot.py")]).items()
-    ]
+    return missing_packages("the plot of a release", [Path(card.__file__).with_name("plot.py")])
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import train as trainer
 from curate.contract import methods
+from curate.contract.code import missing_packages
 from curate.contract.methods import REQUIRED, Parameter
 from curate.rows import training
 from curate.run.job import Job
@@ -25,8 +26,19 @@ study:
   budgets: [64, 256, 1024]
   draws: 5"""
 _TRAIN = Path(trainer.__file__).parent
-_FILLED = ("folder", "rows_path", "holdout_path", "subsets", "train", "seed", "workers", "base_texts", "arms", "name")
-_FILLED += ("methods_folder", "recipe_folder")
+_FILLED = (
+    "out",
+    "folder",
+    "rows_path",
+    "holdout_path",
+    "subsets",
+    "train",
+    "seed",
+    "workers",
+    "base_texts",
+    "arms",
+    "name",
+)
 
 
 def options() -> tuple[Parameter, ...]:
@@ -73,7 +85,7 @@ def code(step: Step) -> list[Path]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return training.missing([_TRAIN / "study/run.py", _TRAIN / "study/report.py"])
+    return missing_packages("training", [_TRAIN / "study/run.py", _TRAIN / "study/report.py"])
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import train as trainer
 from curate.contract import methods
+from curate.contract.code import missing_packages
 from curate.contract.methods import Parameter
 from curate.rows import training
 from curate.run.job import Job
@@ -66,7 +67,7 @@ def code(step: Step) -> list[Path]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return training.missing(_FILES)
+    return missing_packages("training", _FILES)
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:

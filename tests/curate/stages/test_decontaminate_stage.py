@@ -189,7 +189,7 @@ def test_a_field_that_no_item_has_names_those_that_there_are(small: Path) -> Non
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("{}", r"decontaminate ngram needs 'against' \(dict\[str, str\] \| list\[str\]\)"),
+        ("{}", r"decontaminate ngram needs 'against' \(a mapping or a list of texts\)"),
         ("{against: []}", "decontaminate ngram: `against` names no file"),
         ("{against: {gsm8k: 3}}", "'against' is {'gsm8k': 3}, and should be"),
         ("{against: [a/e.csv, b/e.jsonl]}", r"a/e.csv and b/e.jsonl are both called 'e'; write `{name: path}` instead"),
