@@ -185,10 +185,10 @@ def _bind(check: Check, kind: Kind, given: Any, ask: Ask) -> Step | None:
     check.tried.add(kind.name)
     if step is None:
         return None
-    for column in kind.adds(step):
-        if column in _taken() or column in check.added:
-            ask.say(f"{kind.name} would write the column '{column}', which there is; give the step another `as:`")
-        check.added[column] = step.name
+    clash = next((column for column in kind.adds(step) if column in _taken() or column in check.added), None)
+    if clash is not None:
+        ask.say(f"{kind.name} would be written to the column '{clash}', which there is; give the step another `as:`")
+    check.added |= dict.fromkeys(kind.adds(step), step.name)
     check.steps.append(step)
     return step
 

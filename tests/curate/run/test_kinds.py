@@ -104,7 +104,7 @@ def test_two_steps_that_write_one_column_are_refused(small: Path) -> None:
     twice = "  - cluster: {kmeans: {k: 4}}\n  - cluster: {kmeans: {k: 5}}\n"
     small.write_text(small.read_text().replace("  - cluster: {kmeans: {k: 4}}\n", twice))
     with pytest.raises(
-        RecipeError, match="would write the column 'cluster', which there is; give the step another `as:`"
+        RecipeError, match="would be written to the column 'cluster', which there is; give the step another `as:`"
     ):
         recipes.read(small)
 

@@ -104,7 +104,7 @@ def test_a_score_that_no_step_makes_is_said_before_anything_runs(small: Path) ->
 
 def test_two_scores_of_one_name_are_refused(small: Path) -> None:
     with pytest.raises(
-        RecipeError, match="would write the column 'score_length', which there is; give the step another"
+        RecipeError, match="would be written to the column 'score_length', which there is; give the step another"
     ):
         recipes.read(with_steps(small, "  - score: length\n  - score: {length: {unit: characters}}\n"))
 

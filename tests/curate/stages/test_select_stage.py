@@ -84,7 +84,7 @@ def test_a_second_selection_leaves_what_the_first_gave_the_rows_that_pass_it_by(
     ("name", "said"), [("source", "column 'source'"), ("prompt", "column 'prompt'"), ("rank", "'rank'")]
 )
 def test_clusters_do_not_take_the_place_of_a_column(tmp_path: Path, name: str, said: str) -> None:
-    with pytest.raises(RecipeError, match=f"r.yaml:6: the clusters would be written to the {said}|{said}"):
+    with pytest.raises(RecipeError, match=f"r.yaml:6: cluster would be written to the {said}|{said}"):
         run(tmp_path, f"  - embed: hashing\n  - cluster: {{kmeans: {{k: 2}}}}\n    as: {name}\n")
 
 
