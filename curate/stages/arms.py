@@ -33,7 +33,7 @@ NEEDS = {
 }
 PRODUCT = "arms"
 BASELINES = ("random", "longest", "stratified")  # always among the arms
-_FILES = [Path(trainer.__file__).parent / "study/run.py"]
+_FILES = [Path(trainer.__file__).parent / "study/inputs.py"]
 
 
 def bind(given: Any, ask: Ask) -> Step | None:
@@ -88,11 +88,11 @@ def code(step: Step) -> list[Path]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return missing_packages("training", _FILES)
+    return missing_packages("a study", _FILES)
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:
-    from train.study.run import trainable
+    from train.study.inputs import trainable
 
     holdout = job.done(job.before.need("holdout"))
     aside = holdout.read("removed").filter(pl.col(columns.REASON) == REASON)

@@ -85,7 +85,7 @@ def code(step: Step) -> list[Path]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return missing_packages("training", [_TRAIN / "study/run.py", _TRAIN / "study/report.py"])
+    return missing_packages("a study", sorted((_TRAIN / "study").glob("*.py")))
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
         name=job.recipe.name,
         seed=job.seed,
         workers=job.workers,
-        methods_folder=job.recipe.folder,
+        folder=job.recipe.folder,
         **step.bound,
     )
     return {**facts, **arms.facts}

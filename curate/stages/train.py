@@ -26,7 +26,7 @@ train:
   tuning: {lora: {rank: 16}}
   objective: response_only
   epochs: 3"""
-_FILES = [Path(trainer.__file__).parent / name for name in ("run.py", "tiny.py")]
+_FILES = sorted(Path(trainer.__file__).parent.glob("*.py"))
 _FILLED = ("seed", "base_texts", "folder")
 
 
@@ -67,7 +67,7 @@ def code(step: Step) -> list[Path]:
 
 
 def ready(step: Step, before: Before) -> list[str]:
-    return missing_packages("training", _FILES)
+    return missing_packages("training", [*_FILES, *(method.path for method in step.methods)])
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:
