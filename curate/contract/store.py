@@ -221,7 +221,7 @@ class _Lost(Exception):
 def _member(path: Path, name: str) -> np.ndarray:
     """The keys or the values of a shard. zipfile compares what it reads with its checksum."""
     try:
-        with np.load(path) as archive:
+        with open(path, "rb") as file, np.load(file) as archive:  # np.load leaves open a file that it cannot read
             return archive[name]
     except FileNotFoundError as error:
         raise _Lost from error
