@@ -21,6 +21,7 @@ from transformers.utils import logging
 
 from curate.contract.errors import TrainingError
 from curate.contract.files import whole
+from curate.contract.model_files import find_model, loading
 from train import attention
 from train.attention import Documents
 from train.cross_entropy import Head
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else cuBLAS may add in another order from run to run
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+MODEL_FILES = ("*.safetensors", "*.json", "*.jinja")  # what a model's results depend on
 _READY = "_tamis_ready"
 
 
@@ -40,18 +41,12 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[PreTrai
     device: "cpu", "cuda"; None takes a GPU where there is one. Raises TrainingError for weights that are not safetensors,
     for repositories that bring code, and for architectures that cannot be packed.
     """
-    _refuse_pickles(Path(name_or_path))
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(name_or_path, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                name_or_path, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-            )
-    except (OSError, ValueError, ImportError, KeyError) as error:
-        first = str(error).strip().split("\n")[0]
-        raise TrainingError(
-            f"model {name_or_path}: cannot be loaded as safetensors without its own code ({first})"
-        ) from error
+    folder = find_model("train", name_or_path, error=TrainingError)
+    with loading("train", folder, "as a causal language model", TrainingError), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
+        )
     nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return prepare(model), tokenizer
 
@@ -155,17 +150,6 @@ def quiet() -> Iterator[None]:
 def _states(model: nn.Module, ids: Tensor, positions: Tensor, documents: Documents) -> Tensor:
     body = core(model).base_model
     return body(input_ids=ids, position_ids=positions, use_cache=False, documents=documents).last_hidden_state[0]
-
-
-def _refuse_pickles(folder: Path) -> None:
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickled = sorted(path.name for path in folder.iterdir() if path.suffix in _PICKLES)
-    if pickled:
-        raise TrainingError(
-            f"model {folder}: {pickled[0]} holds pickled weights, which can run code when they are loaded; "
-            "save the model as safetensors and name that folder"
-        )
 
 
 @torch.no_grad()

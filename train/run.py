@@ -9,10 +9,6 @@ OUT/checkpoint.safetensors   while it runs; written every CHECKPOINT_SECONDS
 
 from __future__ import annotations
 
-import difflib
-import functools
-import importlib
-import inspect
 import json
 import shutil
 import time
@@ -20,7 +16,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
 import peft
@@ -28,14 +23,18 @@ import pyarrow.parquet as pq
 import torch
 import transformers
 
+from curate.contract.code import source_and_versions
 from curate.contract.columns import ID, MESSAGES, REPEAT
-from curate.contract.errors import ContractError, MethodError, RequestError, TrainingError
+from curate.contract.errors import ContractError, TrainingError
 from curate.contract.files import digest, read_json, sha256, write_json
+from curate.contract.model_files import contents
 from curate.contract.progress import bar
 from train import checkpoint
 from train.encode import Encoded, Encoder
-from train.fit import State, Step, fit, minimum_steps
-from train.models import load_model, merge, quiet, save_model
+from train.fit import State, Step, minimum_steps
+from train.models import MODEL_FILES, load_model, merge, quiet, save_model
+from train.settings import Settings, base_model, resolve
+from train.tuned import tuned
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -59,139 +58,66 @@ def train(
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     seed: int = 0,
     base_texts: list[str] | None = None,
+    folder: Path | None = None,
 ) -> dict[str, Any]:
     """Fine-tunes ``model`` on the conversations of a parquet file and writes the result into ``out``.
 
     rows_path: columns id, messages (list of {role, content}) and, where there is one, repeat (int: how often a row counts).
-    model: a local folder, a Hub id, or "tiny", the small Llama pretrained on ``base_texts``. tuning, objective: a name or
-    {name: {options}}. learning_rate: None takes the tuning's own (2e-5 full, 2e-4 LoRA). batch: examples an optimiser
-    step, and tokens: the most that go through the model at once (4,096; a matter of memory, not of the result).
-    Steps: max(24, epochs × rows / examples, rounded up). over_length, chat: see train.encode.Encoder.
+    model: a local folder, a Hub id, or "tiny", the small Llama pretrained on ``base_texts``. tuning: which parameters train,
+    a name or {name: {options}}. objective: what each token's loss weighs, a name or {name: {options}}. epochs: how often every
+    row is seen; a run has 24 steps at least. learning_rate: the largest; null takes the tuning's own (2e-5 full, 2e-4 LoRA).
+    batch: examples an optimiser step, and tokens: the most that go through the model at once (4,096; a matter of memory, not
+    of the result). max_length: tokens after which a conversation is too long. over_length: what becomes of one that is:
+    "terminate" cuts it and ends the response there, "keep" only cuts, "drop" leaves it out. chat: the chat format, a name in
+    templates/chat or the path of a .jinja file; null is the tokenizer's own. schedule: how the learning rate falls after the
+    warm-up. warmup: share of the steps in which the learning rate climbs. weight_decay: of AdamW, on matrices only. dtype: of
+    the large products; "auto" is bfloat16 where the processor or the GPU multiplies it itself. seed: of the order of the rows
+    and of all that is drawn. base_texts: what ``model: tiny`` is pretrained on. folder: the recipe's, where tuning methods and objectives of its own may stand.
 
     The same call goes on where it was stopped, to the same bytes; a finished one returns its facts at once.
     """
     rows_path, out = Path(rows_path), Path(out)
-    tuner, tuning_options = _method("tuning", tuning)
-    loss, loss_options = _method("objectives", objective)
-    examples, pack_tokens = _batch(batch)
-    rate = tuner.LEARNING_RATE if learning_rate is None else learning_rate
-    path = _model_path(model, base_texts, seed)
-    asked = {
-        "tuning": {_name(tuner): tuning_options},
-        "objective": {_name(loss): loss_options},
-        "epochs": epochs,
-        "learning_rate": rate,
-        "examples": examples,
-        "max_length": max_length,
-        "over_length": over_length,
-        "chat": chat,
-        "schedule": schedule,
-        "warmup": warmup,
-        "weight_decay": weight_decay,
-        "dtype": dtype,
-        "seed": seed,
-        "versions": {package.__name__: package.__version__ for package in (torch, transformers, peft)},
-    }
-    key = digest([asked, sha256(rows_path), _content_of(path), pack_tokens])
+    settings = resolve(
+        tuning=tuning, objective=objective, epochs=epochs, learning_rate=learning_rate, batch=batch,
+        max_length=max_length, over_length=over_length, chat=chat, schedule=schedule, warmup=warmup,
+        weight_decay=weight_decay, dtype=dtype, folder=folder,
+    )  # fmt: skip
+    base = base_model(model, base_texts, seed)
+    asked = {**settings.facts, "seed": seed, "versions": versions()}
+    key = _key(asked, settings, rows_path, base)
     if (done := _finished(out, key)) is not None:
         return done
 
     began = time.perf_counter()
     _sweep(out)
-    loaded, tokenizer = load_model(path)
+    loaded, tokenizer = load_model(str(base))
     encoder = Encoder(tokenizer, chat, max_length=max_length, over_length=over_length)
     documents, counts = encoder.encode_all(_rows(rows_path))
     if not documents:
         raise TrainingError(f"{rows_path}: no row has a response within {max_length:,} tokens ({_said(counts)})")
-    tuned = tuner.tune(loaded, seed=seed, **tuning_options)
-    steps = minimum_steps(len(documents), epochs=epochs, examples=examples)
+    steps = minimum_steps(len(documents), epochs=epochs, examples=settings.examples)
     start = checkpoint.load(out / "checkpoint.safetensors", key)
     with _journal(out, key, steps, start) as on_step:
-        report = fit(
-            tuned,
-            documents,
-            weights=functools.partial(loss.weights, **loss_options),
-            steps=steps,
-            examples=examples,
-            learning_rate=rate,
-            schedule=schedule,
-            warmup=warmup,
-            weight_decay=weight_decay,
-            seed=seed,
-            dtype=dtype,
-            pack_tokens=pack_tokens,
-            start=start,
-            on_step=on_step,
-        )
-    facts = {**asked, **_facts(tuned, documents, counts, report.dtype, out)}
-    _save(tuned, tokenizer, encoder, out)
-    here = {"model": path, "seconds": time.perf_counter() - began, "steps": len(report.losses), "tokens": report.tokens}
+        trained, report = tuned(loaded, documents, settings, steps=steps, seed=seed, start=start, on_step=on_step)
+    facts = {**asked, **_facts(trained, documents, counts, report.dtype, out)}
+    _save(trained, tokenizer, encoder, out)
+    seconds = time.perf_counter() - began
+    here = {"model": str(base), "seconds": seconds, "steps": len(report.losses), "tokens": report.tokens}
     write_json(out / "training.json", {"key": key, "facts": facts, "this_call": here})
     (out / "checkpoint.safetensors").unlink(missing_ok=True)
     return facts
 
 
-def _method(kind: str, choice: str | dict[str, Any]) -> tuple[ModuleType, dict[str, Any]]:
-    """The module of train/<kind>/<name>.py and the options for it, checked against its verb's signature."""
-    name, options = (choice, {}) if isinstance(choice, str) else next(iter(choice.items()))
-    folder = Path(__file__).parent / kind
-    names = sorted(path.stem for path in folder.glob("[a-z]*.py"))
-    if name not in names:
-        raise MethodError(f"unknown {kind} method {name!r}{_nearest(name, names)}; there are: {', '.join(names)}")
-    module = importlib.import_module(f"train.{kind}.{name}")
-    verb = module.tune if kind == "tuning" else module.weights
-    allowed = [
-        p.name for p in inspect.signature(verb).parameters.values() if p.kind == p.KEYWORD_ONLY and p.name != "seed"
-    ]
-    for option in options or {}:
-        if option not in allowed:
-            takes = ", ".join(allowed) or "no options"
-            raise MethodError(f"{kind} {name} does not take {option!r}{_nearest(option, allowed)}; it takes {takes}")
-    return module, dict(options or {})
+def versions() -> dict[str, str]:
+    """Of the libraries that a trained model depends on."""
+    return {package.__name__: package.__version__ for package in (torch, transformers, peft)}
 
 
-def _nearest(word: str, words: list[str]) -> str:
-    found = difflib.get_close_matches(word, words, n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
-
-
-def _name(module: ModuleType) -> str:
-    return module.__name__.rsplit(".", 1)[1]
-
-
-def _batch(batch: dict[str, Any]) -> tuple[int, int]:
-    """(examples a step, tokens a pack)."""
-    if unknown := set(batch) - {"examples", "tokens"}:
-        raise RequestError(f"train: batch takes examples and tokens, not {', '.join(sorted(unknown))}")
-    examples, tokens = batch.get("examples", 32), batch.get("tokens", 4096)
-    if not (isinstance(examples, int) and isinstance(tokens, int) and examples > 0 and tokens > 0):
-        raise RequestError(f"train: batch is {batch}; examples and tokens are whole numbers above 0")
-    return examples, tokens
-
-
-def _model_path(model: str, base_texts: list[str] | None, seed: int) -> str:
-    if model != "tiny":
-        return model
-    if not base_texts:
-        raise RequestError(
-            "model tiny is pretrained on text of its own and was given none; "
-            "set some aside, as in `holdout: {fraction: 0.05, base: 0.2}`, or name another model"
-        )
-    from train.tiny import tiny_model
-
-    return str(tiny_model(base_texts, seed=seed))
-
-
-def _content_of(model: str) -> Any:
-    """Hashes of a local model's files, or the Hub id."""
-    folder = Path(model)
-    if not folder.is_dir():
-        return model
-    return {
-        path.name: sha256(path)
-        for path in sorted(folder.iterdir())
-        if path.suffix in (".safetensors", ".json", ".jinja")
-    }
+def _key(asked: dict[str, Any], settings: Settings, rows_path: Path, base: Path) -> str:
+    """All that decides the result."""
+    code = source_and_versions([Path(__file__)])[0]
+    model = contents(base, *MODEL_FILES)
+    return digest([asked, sha256(rows_path), model, settings.pack_tokens, code, settings.code])
 
 
 def _rows(path: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
@@ -244,22 +170,22 @@ def _journal(
         yield on_step
 
 
-def _save(tuned: Any, tokenizer: Any, encoder: Encoder, out: Path) -> None:
+def _save(trained: Any, tokenizer: Any, encoder: Encoder, out: Path) -> None:
     """The adapter, if there is one, then the whole model; it stops where it was taught to stop."""
     tokenizer.chat_template = encoder.template
-    if hasattr(tuned, "merge_and_unload"):
+    if hasattr(trained, "merge_and_unload"):
         with quiet():
-            tuned.save_pretrained(out / "adapter")
-    model = merge(tuned)
+            trained.save_pretrained(out / "adapter")
+    model = merge(trained)
     if model.generation_config is not None:
         model.generation_config.eos_token_id = encoder.end_id
     save_model(model, tokenizer, out / "model")
 
 
-def _facts(tuned: Any, documents: list[Encoded], counts: dict[str, int], dtype: str, out: Path) -> dict[str, Any]:
+def _facts(trained: Any, documents: list[Encoded], counts: dict[str, int], dtype: str, out: Path) -> dict[str, Any]:
     """What the run was, the same every time."""
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text("utf-8").splitlines()]
-    parameters = list(tuned.parameters())
+    parameters = list(trained.parameters())
     return {
         "rows": counts,
         "steps": len(lines),
@@ -279,7 +205,7 @@ def _facts(tuned: Any, documents: list[Encoded], counts: dict[str, int], dtype: 
 def _finished(out: Path, key: str) -> dict[str, Any] | None:
     """The facts of the run, where it is done and was this one."""
     try:
-        found = read_json(out / "training.json")
+        done = read_json(out / "training.json")
     except (FileNotFoundError, ValueError):
         return None
-    return found["facts"] if found.get("key") == key and (out / "model").is_dir() else None
+    return done["facts"] if done.get("key") == key and (out / "model").is_dir() else None

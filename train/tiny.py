@@ -22,9 +22,10 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from curate.contract import store
 from curate.contract.draws import draw, shuffled
 from curate.contract.errors import TrainingError
-from curate.contract.files import cache_folder, digest, sha256, whole, write_json
+from curate.contract.files import digest, sha256, write_json
 from curate.contract.progress import bar
 from train.encode import RESPONSE, Encoded
 from train.fit import fit
@@ -62,8 +63,8 @@ def tiny_model(texts: Iterable[str], *, seed: int = 0, steps: int = 1200) -> Pat
     too few for a vocabulary of 2,048 tokens (about 100 kB).
     """
     unique = sorted({text for text in texts if text.strip()})
-    folder = cache_folder() / "tiny" / digest(_recipe(unique, seed, steps))
-    if (folder / "config.json").is_file():
+    recipe = _recipe(unique, seed, steps)
+    if (folder := store.folder("tiny", "llama", recipe)) is not None:
         return folder
     ordered = [unique[i] for i in shuffled(seed, "tiny.order", map(digest, unique))]
     tokenizer = _tokenizer(ordered)
@@ -83,10 +84,15 @@ def tiny_model(texts: Iterable[str], *, seed: int = 0, steps: int = 1200) -> Pat
             pack_tokens=WINDOW * WINDOWS,
             on_step=lambda step, state: advance(1),
         )
-    with whole(folder) as temporary:
-        save_model(model, tokenizer, temporary)
+    with store.writing("tiny", "llama", recipe) as new:
+        save_model(model, tokenizer, new)
         facts = {"texts": len(unique), "tokens": report.tokens, "epochs": report.epochs, "last_loss": report.losses[-1]}
-        write_json(temporary / "tiny.json", {"seed": seed, "steps": steps, "dtype": report.dtype, **facts})
+        write_json(new / "tiny.json", {"seed": seed, "steps": steps, "dtype": report.dtype, **facts})
+    folder = store.folder("tiny", "llama", recipe)
+    if folder is None:
+        raise TrainingError(
+            "the tiny model was deleted from the cache as soon as it was made; run the same command again"
+        )
     return folder
 
 

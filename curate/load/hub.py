@@ -26,7 +26,7 @@ def load(*, path: str, revision: str, config: str | None = None, split: str = "t
     """Rows of one split; labels stay the integers that the dataset holds.
 
     path: owner/name. revision: the 40 hex digits of a commit. config: one of the dataset's configurations, where it has
-    several. Raises SourceError: the Hub cannot be reached (within 10 seconds) and holds no prepared copy here, there is no
+    several. split: the one that is read. Raises SourceError: the Hub cannot be reached (within 10 seconds) and holds no prepared copy here, there is no
     such dataset, commit, configuration or split, or it needs code or a login; RequestError: a revision that is no commit.
     Cost: the download, once; then one row at a time from memory-mapped Arrow files.
     """

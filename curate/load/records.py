@@ -124,11 +124,12 @@ def common(
 ) -> Common:
     """The options that every source takes beside its loader's own.
 
-    name: in the column `source`. shape, template: the shape of the rows, or the template set that reads them. license, task:
-    of all rows, in place of what the loader or the template set knows. task_cluster: the same, or "auto": found from the
-    records (curate/rows/task_clusters.py). columns: raw columns to rename first, new name: old name. keep: columns
-    and the values that rows to keep have, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error: what happens when
-    more than 5 % of a file cannot be read.
+    name: in the column `source`. shape: of the rows, where their columns do not tell it. template: the set that reads the rows,
+    in place of a shape. license: of all rows, in place of what the loader or the template set knows. task: of all rows, in place
+    of what the loader or the template set knows. task_cluster: of all rows, in place of what the template set knows; or "auto":
+    found from the records (curate/rows/task_clusters.py). columns: raw columns to rename first, new name: old name. keep:
+    columns and the values that rows to keep have, as in ``{category: [open_qa, closed_qa]}``; read after the renaming. on_error:
+    what happens when more than 5 % of a file cannot be read.
     """
     if shape and template:
         raise RequestError(f"the source '{name}' has `shape: {shape}` and `template: {template}`; give one of the two")

@@ -81,7 +81,7 @@ def test_a_finished_run_returns_at_once_and_another_option_runs_anew(world, tmp_
     rows, base = world
     facts = train(rows, tmp_path / "out", model=str(base), **QUICK)
     before = content(tmp_path / "out")
-    monkeypatch.setattr(run, "fit", lambda *a, **k: pytest.fail("it trained again"))
+    monkeypatch.setattr("train.tuned.fit", lambda *a, **k: pytest.fail("it trained again"))
     assert train(rows, tmp_path / "out", model=str(base), **QUICK) == facts
     assert content(tmp_path / "out") == before
     monkeypatch.undo()
@@ -161,7 +161,7 @@ def test_pickled_weights_are_refused_in_one_sentence(world, tmp_path):
     (base / "model.safetensors").unlink()
     torch.save({}, base / "pytorch_model.bin")
     with pytest.raises(
-        TrainingError, match=r"base: pytorch_model\.bin holds pickled weights, which can run code"
+        TrainingError, match=r"base holds pickled weights \(.*pytorch_model\.bin\), which can run code"
     ) as caught:
         train(rows, tmp_path / "out", model=str(base), **QUICK)
     assert "\n" not in str(caught.value)
@@ -179,7 +179,9 @@ def test_a_model_that_brings_code_is_refused(world, tmp_path):
 
 def test_a_model_that_is_not_there_is_one_sentence(world, tmp_path, monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(TrainingError, match="nowhere/model: cannot be loaded") as caught:
+    with pytest.raises(
+        TrainingError, match=r"train: model 'nowhere/model' is no folder in .*, and could not be downloaded"
+    ) as caught:
         load_model("nowhere/model")
     assert "\n" not in str(caught.value)
 
@@ -190,9 +192,15 @@ def test_wrong_requests_say_what_is_allowed(world, tmp_path):
         (
             {"tuning": "lore"},
             MethodError,
-            r"unknown tuning method 'lore' \(did you mean 'lora'\?\); there are: full, lora",
+            r"unknown tuning method 'lore'\. Did you mean 'lora'\?; there are: full, lora",
         ),
-        ({"tuning": {"lora": {"rnak": 4}}}, MethodError, r"tuning lora does not take 'rnak' \(did you mean 'rank'\?\)"),
+        (
+            {"tuning": {"lora": {"rnak": 4}}},
+            MethodError,
+            r"tuning lora does not take 'rnak'\. Did you mean 'rank'\?; it takes rank",
+        ),
+        ({"tuning": {"lora": {"rank": "many"}}}, MethodError, "tuning lora: `rank` is 'many'; it should be int"),
+        ({"tuning": {"full": {"rank": 4}}}, MethodError, "tuning full does not take 'rank'; it takes no options"),
         ({"objective": "everything"}, MethodError, "there are: instruction_modelling, response_only"),
         ({"batch": {"size": 4}}, RequestError, "batch takes examples and tokens, not size"),
         ({"batch": {"examples": 0}}, RequestError, "whole numbers above 0"),
@@ -216,3 +224,48 @@ def test_transformers_says_nothing_meanwhile(world, tmp_path, capfd):
     rows, base = world
     train(rows, tmp_path / "out", model=str(base), tuning="lora", **QUICK)
     assert capfd.readouterr().err == ""
+
+
+TUNING = """
+from .which import NAMES
+
+def tune(model):
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(part in name for part in NAMES))
+    return model
+"""
+
+
+def test_methods_beside_the_recipe_are_found_and_a_changed_one_runs_anew(world, tmp_path):
+    rows, base = world
+    methods = tmp_path / "recipe" / "methods"
+    for path, text in (
+        ("tuning/some.py", TUNING),
+        ("tuning/which.py", 'NAMES = ["mlp"]\n'),
+        ("objectives/all.py", "import numpy as np\n\ndef weights(role, turn):\n    return np.ones(len(role), 'f4')\n"),
+    ):
+        (methods / path).parent.mkdir(parents=True, exist_ok=True)
+        (methods / path).write_text(text)
+
+    def go(**options) -> dict:
+        given = {**QUICK, "tuning": "some", "objective": "all", **options}
+        return train(rows, tmp_path / "out", model=str(base), folder=tmp_path / "recipe", **given)
+
+    first = go()
+    assert first["tuning"] == {"some": {}} and first["objective"] == {"all": {}}
+    assert 0 < first["trained_parameters"] < first["parameters"]
+    assert go() == first
+    (methods / "tuning/which.py").write_text('NAMES = ["mlp", "norm"]\n')
+    assert go()["trained_parameters"] > first["trained_parameters"]
+    with pytest.raises(MethodError, match="'some' brings no learning rate; give one with `learning_rate:`, or write"):
+        go(learning_rate=None)
+    with pytest.raises(MethodError, match="unknown tuning method 'some'"):
+        train(rows, tmp_path / "out", model=str(base), tuning="some", **QUICK)
+
+
+def test_every_option_says_what_it_means():
+    from curate.contract.methods import all_of, signature
+
+    own = (*signature("train/run.py", "train", 2), *signature("train/study/run.py", "study", 1))
+    theirs = [p for kind in ("tuning", "objectives") for m in all_of(kind).values() for p in m.parameters]
+    assert [parameter.name for parameter in (*own, *theirs) if not parameter.about] == []

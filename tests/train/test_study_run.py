@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from curate.contract import store
 from curate.contract.draws import shuffled
 from curate.contract.errors import ContractError, DataError, RequestError, TrainingError
 from train import tiny
@@ -23,7 +24,8 @@ from train.fit import fit
 from train.models import load_model, prepare, save_model
 from train.objectives.response_only import weights
 from train.scoring.perplexity import evaluate
-from train.study import queue
+from train.study import bench
+from train.study.bench import Run, Worker
 from train.study.run import study
 
 WORDS = [a + b for a in ("ti", "ri", "bre", "clo") for b in ("me", "vers", "ad", "cks")]
@@ -77,25 +79,37 @@ def prepare_folder(folder: Path, arms: tuple[str, ...] = ARMS, draws: int = 2) -
             path = folder / "subsets" / arm / f"{draw}.parquet"
             path.parent.mkdir(parents=True, exist_ok=True)
             pq.write_table(pa.table({"id": picked, "rank": pa.array(range(8), pa.int32())}), path)
-    return {"rows_path": folder / "rows.parquet", "holdout_path": folder / "holdout.parquet", "arms": list(arms)}
+    paths = {"rows_path": folder / "rows.parquet", "holdout_path": folder / "holdout.parquet"}
+    return {**paths, "subsets": folder / "subsets", "arms": list(arms)}
 
 
-def measure(folder: Path, base: str, **options: Any) -> dict[str, Any]:
+def measure(out: Path, base: str, **options: Any) -> dict[str, Any]:
     given = {"budgets": [4, 8], "draws": 2, "items": 10, **options}
-    return study(folder, train={**TRAIN, "model": base, **given.pop("train", {})}, **given)
+    return study(out, train={**TRAIN, "model": base, **given.pop("train", {})}, **given)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of the test's own."""
+    monkeypatch.setenv("TAMIS_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="module")
 def done(base: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """A finished study, and beside its files the store that it left its runs in."""
     folder = tmp_path_factory.mktemp("study")
-    return folder, measure(folder, base, **prepare_folder(folder))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMIS_CACHE", str(folder / "cache"))
+        return folder, measure(folder, base, **prepare_folder(folder))
 
 
 @pytest.fixture
-def copied(done: tuple[Path, dict[str, Any]], tmp_path: Path) -> tuple[Path, dict[str, Any]]:
-    """The finished study in a folder of this test's own, and where its inputs are."""
+def copied(done: tuple[Path, dict[str, Any]], tmp_path: Path, cache: Path) -> tuple[Path, dict[str, Any]]:
+    """The finished study in a folder of this test's own, its runs in the test's store, and where its inputs are."""
     folder = tmp_path / "study"
-    shutil.copytree(done[0], folder)
+    shutil.copytree(done[0], folder, ignore=shutil.ignore_patterns("cache"))
+    shutil.copytree(done[0] / "cache", cache)
     return folder, prepare_folder(folder)
 
 
@@ -155,10 +169,10 @@ def test_a_run_is_what_the_trainer_does_alone(done, base):
         seed=run["run_seed"],
     )
     table = pq.read_table(folder / "results.parquet").to_pylist()
-    found = [row for row in table if (row["arm"], row["budget"], row["draw"]) == ("longest", 8, 1)]
+    scored = [row for row in table if (row["arm"], row["budget"], row["draw"]) == ("longest", 8, 1)]
     held_out = {row["id"]: row["messages"] for row in rows(12, 100).to_pylist()}
-    items, _ = encoder.encode_all([(row["item"], held_out[row["item"]]) for row in found])
-    assert evaluate(model, items, dtype="float32").bits == pytest.approx([row["bits"] for row in found], rel=1e-5)
+    items, _ = encoder.encode_all([(row["item"], held_out[row["item"]]) for row in scored])
+    assert evaluate(model, items, dtype="float32").bits == pytest.approx([row["bits"] for row in scored], rel=1e-5)
 
 
 def test_arms_of_one_draw_share_its_seed_and_draws_do_not(done):
@@ -168,44 +182,112 @@ def test_arms_of_one_draw_share_its_seed_and_draws_do_not(done):
     assert seeds[0] != seeds[1]
 
 
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[Run]:
+    """The runs that are trained from now on."""
+    trained: list[Run] = []
+    original = Worker.train
+    monkeypatch.setattr(Worker, "train", lambda self, run: (trained.append(run), original(self, run))[1])
+    return trained
+
+
 def test_a_second_time_nothing_is_trained_and_the_bytes_are_the_same(copied, base, monkeypatch):
     folder, inputs = copied
-    before = outputs(folder)
-    monkeypatch.setattr(queue.Worker, "train", lambda self, run: pytest.fail(f"trained {run}"))
+    before, trained = outputs(folder), watch(monkeypatch)
     measure(folder, base, **inputs)
+    assert trained == []
     assert outputs(folder) == before
 
 
-def test_a_lost_run_alone_is_trained_again_to_the_same_bytes(copied, base, monkeypatch):
+def test_a_lost_run_alone_is_trained_again_to_the_same_bytes(copied, base, cache, monkeypatch):
     folder, inputs = copied
     before = outputs(folder)
     lost = next(r for r in pq.read_table(folder / "runs.parquet").to_pylist() if r["arm"] == "longest")
-    (folder / "runs" / f"{lost['key']}.json").unlink()
+    (cache / "runs" / f"full-{lost['key']}" / "facts.json").unlink()
     trained = watch(monkeypatch)
     measure(folder, base, **inputs)
     assert [run.key for run in trained] == [lost["key"]]
     assert outputs(folder) == before
 
 
-def watch(monkeypatch: pytest.MonkeyPatch) -> list[queue.Run]:
-    trained: list[queue.Run] = []
-    original = queue.Worker.train
-    monkeypatch.setattr(queue.Worker, "train", lambda self, run: (trained.append(run), original(self, run))[1])
-    return trained
+def test_a_damaged_run_is_trained_again_to_the_same_bytes(copied, base, cache, monkeypatch):
+    folder, inputs = copied
+    before = outputs(folder)
+    items = sorted((cache / "runs").glob("full-*/items.parquet"))[3]
+    items.write_bytes(items.read_bytes()[:-9])
+    trained = watch(monkeypatch)
+    measure(folder, base, **inputs)
+    assert [f"full-{run.key}" for run in trained] == [items.parent.name]
+    assert outputs(folder) == before
 
 
-def test_a_new_arm_trains_its_own_runs_only(copied, base, monkeypatch):
+def test_another_analysis_trains_nothing(copied, base, monkeypatch):
+    folder, inputs = copied
+    before, trained = outputs(folder), watch(monkeypatch)
+    measure(folder, base, **inputs, delta=0.5, name="again")
+    assert trained == []
+    after = outputs(folder)
+    assert after["results.parquet"] == before["results.parquet"] and after["report.html"] != before["report.html"]
+
+
+def test_a_new_arm_budget_or_draw_trains_its_own_runs_only(copied, base, monkeypatch):
     folder, _ = copied
     trained = watch(monkeypatch)
     measure(folder, base, **prepare_folder(folder, (*ARMS, "third")))
-    assert {run.arm for run in trained} == {"third"}
+    assert {run.arm for run in trained} == {"third"} and len(trained) == 4
+    trained.clear()
+    measure(folder, base, **prepare_folder(folder), budgets=[4, 6, 8])
+    assert {run.budget for run in trained} == {6} and len(trained) == 4
+    trained.clear()
+    measure(folder, base, **prepare_folder(folder, draws=3), draws=3)
+    assert {run.draw for run in trained} == {2} and len(trained) == 4
 
 
-def test_an_option_of_the_trainer_trains_all_again(copied, base, monkeypatch):
+def test_another_folder_with_the_same_base_and_rows_trains_nothing(copied, base, tmp_path, monkeypatch):
+    """Nor do an arm's name, the place of the base model, or epochs that come to the same number of steps."""
+    shutil.copytree(base, tmp_path / "elsewhere" / "model")
+    trained = watch(monkeypatch)
+    inputs = prepare_folder(tmp_path / "other", ("random", "longest"))
+    for arm, name in (("random", "chance"), ("longest", "wordy")):
+        (tmp_path / "other" / "subsets" / arm).rename(tmp_path / "other" / "subsets" / name)
+    inputs["arms"] = ["chance", "wordy"]
+    model = str(tmp_path / "elsewhere" / "model")
+    measure(tmp_path / "other", model, **inputs, reference="chance", train={"epochs": 1.5})
+    assert trained == []
+
+
+def test_rows_that_say_something_else_are_trained_anew(copied, base, monkeypatch):
+    folder, inputs = copied
+    changed = rows(30, 0).to_pylist()
+    run = next(r for r in pq.read_table(folder / "runs.parquet").to_pylist() if r["arm"] == "longest")
+    picked = pq.read_table(folder / "subsets" / "longest" / f"{run['draw']}.parquet")["id"].to_pylist()
+    for row in changed:
+        if row["id"] == picked[-1]:
+            row["messages"][1]["content"] += " ti"
+    pq.write_table(pa.Table.from_pylist(changed), folder / "rows.parquet")
+    trained = watch(monkeypatch)
+    measure(folder, base, **inputs)
+    assert trained and all(picked[-1] in run.ids for run in trained)
+    assert ("longest", 8, run["draw"]) in {(one.arm, one.budget, one.draw) for one in trained}
+
+
+def test_an_option_of_the_trainer_trains_all_again_but_the_untuned_model(copied, base, monkeypatch):
     folder, inputs = copied
     trained = watch(monkeypatch)
     measure(folder, base, **inputs, train={"weight_decay": 0.1})
-    assert len(trained) == 9  # 2 arms × 2 budgets × 2 draws, and the untuned model
+    assert len(trained) == 8  # 2 arms × 2 budgets × 2 draws
+    trained.clear()
+    measure(folder, base, **inputs, train={"chat": "plain", "max_length": 48})
+    assert "untuned" in {run.arm for run in trained}
+
+
+def test_another_base_model_is_another_study(copied, base, tmp_path, monkeypatch):
+    folder, inputs = copied
+    model, tokenizer = load_model(base)
+    model.model.layers[0].mlp.up_proj.weight.data.mul_(1.01)
+    save_model(model, tokenizer, tmp_path / "other_model")
+    trained = watch(monkeypatch)
+    measure(folder, str(tmp_path / "other_model"), **inputs)
+    assert len(trained) == 9
 
 
 def test_arms_that_picked_the_same_rows_are_trained_once(base, tmp_path, monkeypatch):
@@ -217,24 +299,93 @@ def test_arms_that_picked_the_same_rows_are_trained_once(base, tmp_path, monkeyp
     assert facts["table"][1]["difference"] == 0.0
 
 
-def test_two_workers_give_the_same_bytes_as_one(copied, base):
+def test_two_workers_give_the_same_bytes_as_one(copied, base, cache):
     folder, inputs = copied
-    before = outputs(folder)
-    shutil.rmtree(folder / "runs")
+    before, runs = outputs(folder), sorted(path.name for path in (cache / "runs").iterdir())
+    shutil.rmtree(cache)
     measure(folder, base, **inputs, workers=2)
+    assert outputs(folder) == before
+    assert sorted(path.name for path in (cache / "runs").iterdir()) == runs
+
+
+def test_a_store_that_is_emptied_meanwhile_takes_nothing_from_the_study(copied, base, cache, monkeypatch):
+    folder, inputs = copied
+    before, original = outputs(folder), Worker.train
+    for path in sorted((cache / "runs").iterdir())[:2]:
+        shutil.rmtree(path)
+    monkeypatch.setattr(Worker, "train", lambda self, run: (store.gc(), original(self, run))[1])
+    measure(folder, base, **inputs)
     assert outputs(folder) == before
 
 
-def test_the_caller_keeps_its_number_of_threads(copied, base):
-    folder, inputs = copied
-    shutil.rmtree(folder / "runs")
+def test_the_caller_keeps_its_number_of_threads(base, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        measure(folder, base, **inputs, draws=1, budgets=[4])
+        measure(tmp_path, base, **prepare_folder(tmp_path), draws=1, budgets=[4])
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+TUNING = """
+from pathlib import Path
+from .how_much import SCALE
+
+LEARNING_RATE = 1e-3
+
+def tune(model, *, layers: int = 1):
+    model.requires_grad_(False)
+    for layer in model.model.layers[:layers]:
+        layer.mlp.requires_grad_(True)
+        layer.mlp.down_proj.weight.data.mul_(SCALE)
+    return model
+"""
+OBJECTIVE = """
+import numpy as np
+
+def weights(role, turn, *, prompt: float = 0.5):
+    return np.where(role >= 3, 1.0, prompt).astype(np.float32)
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """A recipe's folder with a tuning method, its helper, and an objective of its own."""
+    for kind, name, text in (
+        ("tuning", "middle", TUNING),
+        ("tuning", "how_much", "SCALE = 1.0\n"),
+        ("objectives", "half", OBJECTIVE),
+    ):
+        path = tmp_path / "recipe" / "methods" / kind / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "recipe"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_methods_beside_the_recipe_train_and_a_changed_helper_trains_anew(base, tmp_path, recipe, monkeypatch, workers):
+    options = {"tuning": {"middle": {"layers": 1}}, "objective": {"half": {"prompt": 0.25}}, "learning_rate": None}
+    inputs = {**prepare_folder(tmp_path, draws=1), "draws": 1, "budgets": [4], "train": options, "folder": recipe}
+    facts = measure(tmp_path, base, **inputs, workers=workers)
+    assert facts["design"]["train"]["learning_rate"] == 1e-3
+    assert facts["design"]["train"]["tuning"] == {"middle": {"layers": 1}}
+    before, trained = outputs(tmp_path), watch(monkeypatch)
+    measure(tmp_path, base, **inputs)
+    assert trained == [] and outputs(tmp_path) == before
+    (recipe / "methods" / "tuning" / "how_much.py").write_text("SCALE = 1.5\n")
+    measure(tmp_path, base, **inputs)
+    assert [run.arm for run in trained] == ["random", "longest"]
+    assert outputs(tmp_path)["results.parquet"] != before["results.parquet"]
+
+
+def test_the_key_of_a_run_does_not_hang_on_the_analysis_or_the_report(base):
+    from curate.contract.code import source_and_versions
+    from train.study import analysis, report
+
+    before = source_and_versions([Path(bench.__file__)])[0]
+    for module in (analysis, report):
+        assert source_and_versions([Path(bench.__file__), Path(module.__file__)])[0] != before
 
 
 def test_reference_budgets_are_trained_for_the_reference_alone(copied, base):

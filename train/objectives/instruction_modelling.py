@@ -19,6 +19,8 @@ def weights(role: np.ndarray, turn: np.ndarray, *, prompt_weight: float = 1.0) -
     """Loss on instruction and response, template tokens out (Shi et al. 2024).
 
     role uint8 (T,), turn int32 (T,) -> float32 (T,): the weight of predicting token t.
+
+    prompt_weight: of a token of the instruction or the system prompt, where one of the response weighs 1.
     """
     by_role = np.zeros(int(max(END_OF_TURN, RESPONSE)) + 1, np.float32)
     by_role[[SYSTEM, INSTRUCTION]] = prompt_weight

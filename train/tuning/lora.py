@@ -29,7 +29,12 @@ def tune(
     dropout: float = 0.0,
     targets: list[str] | None = None,
 ) -> PeftModel:
-    """Train low-rank adapters on every linear layer. alpha: 2 × rank unless given."""
+    """Train low-rank adapters on every linear layer.
+
+    rank: of the adapters; more is more able and dearer. alpha: the adapter counts alpha / rank times; null is 2 × rank. dropout:
+    share of an adapter's inputs that a step leaves out. targets: the ends of the names of the layers that get one, as in
+    [q_proj, v_proj]; null is every linear layer but the head.
+    """
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,  # type: ignore[arg-type]  # peft only divides by it
