@@ -272,14 +272,14 @@ def _mark(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def _split(text: str, messages: Sequence[dict[str, Any]], id: str) -> list[_Segment]:
     """The rendered, marked text as segments; every message must be in it once, whole, in order."""
     segments, at, turns = [], 0, []
-    for found in _MARKED.finditer(text):
-        turn = int(found[1])
+    for mark in _MARKED.finditer(text):
+        turn = int(mark[1])
         turns.append(turn)
-        if found.start() > at:
-            segments.append(_Segment(text[at : found.start()], TEMPLATE, turn))
-        if found[2]:
-            segments.append(_Segment(found[2], _ROLE_OF[messages[turn][ROLE]], turn))
-        at = found.end()
+        if mark.start() > at:
+            segments.append(_Segment(text[at : mark.start()], TEMPLATE, turn))
+        if mark[2]:
+            segments.append(_Segment(mark[2], _ROLE_OF[messages[turn][ROLE]], turn))
+        at = mark.end()
     if turns != list(range(len(messages))):
         raise TrainingError(f"row {id!r}: the chat format leaves out, repeats or reorders its {len(messages)} messages")
     if at < len(text):

@@ -55,9 +55,10 @@ def objects(source: bytes, module: str) -> list[dict[str, Any]]:
         raise SyntaxError(str(error)) from error
     attached = list(_attached(tree, module)) if _attaches(source) else []
     classes = {name.rpartition(".")[0] for _, name, *_ in attached}  # their attributes have docstrings too
-    found = [*_defined(tree.body, ""), *attached]
+    documented = [*_defined(tree.body, ""), *attached]
     return [
-        _object(module, owner, name, "class" if name in classes else kind, *rest) for owner, name, kind, *rest in found
+        _object(module, owner, name, "class" if name in classes else kind, *rest)
+        for owner, name, kind, *rest in documented
     ]
 
 
@@ -268,11 +269,11 @@ def sections(text: str) -> dict[str, str]:
 
     "summary" is all that stands before and between the headings. Sections that a decorator fills at import are left out.
     """
-    found = _numpydoc(text) if any(_known(match) for match in _UNDERLINED.finditer(text)) else _google(text)
+    parts_of = _numpydoc(text) if any(_known(match) for match in _UNDERLINED.finditer(text)) else _google(text)
     if _PARAMETER.match(text):
-        found.setdefault("parameters", []).insert(0, found["summary"].pop(0))
+        parts_of.setdefault("parameters", []).insert(0, parts_of["summary"].pop(0))
     joined = {
-        name: "\n\n".join(part for part in (_block(part) for part in parts) if part) for name, parts in found.items()
+        name: "\n\n".join(part for part in (_block(part) for part in parts) if part) for name, parts in parts_of.items()
     }
     return {name: joined[name] for name in SECTIONS if joined.get(name) and not _UNFILLED.search(joined[name])}
 
@@ -283,26 +284,26 @@ def _known(match: re.Match[str]) -> bool:
 
 def _numpydoc(text: str) -> dict[str, list[str]]:
     heads = list(_UNDERLINED.finditer(text))
-    found: dict[str, list[str]] = {"summary": [_before_fields(text[: heads[0].start()])]}
+    parts_of: dict[str, list[str]] = {"summary": [_before_fields(text[: heads[0].start()])]}
     ends = [head.start() for head in heads[1:]] + [len(text)]
     for head, end in zip(heads, ends, strict=True):
         section = _SECTION_OF.get(head["word"].strip().lower(), "")
-        found.setdefault(section, []).append(text[head.end() : end])
-    return found
+        parts_of.setdefault(section, []).append(text[head.end() : end])
+    return parts_of
 
 
 def _google(text: str) -> dict[str, list[str]]:
     """A heading owns the indented block below it, or, where what follows is not indented, all up to the next heading."""
     heads = [(match, section) for match in _COLON.finditer(text) if (section := _heads(match)) is not None]
-    found: dict[str, list[str]] = {"summary": [_before_fields(text[: heads[0][0].start()] if heads else text)]}
+    parts_of: dict[str, list[str]] = {"summary": [_before_fields(text[: heads[0][0].start()] if heads else text)]}
     ends = [head.start() for head, _ in heads[1:]] + [len(text)]
     for (head, section), end in zip(heads, ends, strict=False):
         body = text[head.end() : end]
         indented = re.match(r"\s*\n(?=[ \t])(?:[ \t].*(?:\n|$)|[ \t]*(?:\n|$))*", body)
         own = indented.group() if indented else "" if head["directive"] else body
-        found.setdefault(section, []).append("\n".join(filter(None, (head["inline"], _block(own)))))
-        found["summary"].append(body[len(own) :])
-    return found
+        parts_of.setdefault(section, []).append("\n".join(filter(None, (head["inline"], _block(own)))))
+        parts_of["summary"].append(body[len(own) :])
+    return parts_of
 
 
 def _heads(match: re.Match[str]) -> str | None:

@@ -60,13 +60,13 @@ def load(
             if isinstance(answer, str):
                 yield Raw(path[1], None, path[1], answer, package.name)
                 continue
-            for found in answer:
-                mark = hashlib.blake2b(found["text"].encode(), digest_size=16).digest()
-                key = f"{found['module']}:{found['name']}"
+            for documented in answer:
+                mark = hashlib.blake2b(documented["text"].encode(), digest_size=16).digest()
+                key = f"{documented['module']}:{documented['name']}"
                 marks = {mark, hashlib.blake2b(key.encode(), digest_size=16).digest()}
                 if not seen.isdisjoint(marks):
                     continue
-                row = _row(package, found, key, seed)
+                row = _row(package, documented, key, seed)
                 if row is not None:
                     seen |= marks
                     yield row
@@ -83,18 +83,18 @@ def fingerprint(*, packages: list[str]) -> dict[str, Any]:
     return {"packages": {package.name: package.version or package.content() for package in map(_find, packages)}}
 
 
-def _row(package: _Package, found: dict[str, Any], key: str, seed: int) -> Raw | None:
-    sections = found["sections"]
+def _row(package: _Package, documented: dict[str, Any], key: str, seed: int) -> Raw | None:
+    sections = documented["sections"]
     choice = [name for name in docstring_parser.SECTIONS if len(sections.get(name, "")) >= MINIMUM]
     if not choice or "summary" not in sections:
         return None
     section = choice[draw(seed, "docstrings.section", key) % len(choice)]
     fields = {
         "package": package.name,
-        "module": found["module"],
-        "name": found["name"],
-        "kind": found["kind"],
-        "signature": found["signature"],
+        "module": documented["module"],
+        "name": documented["name"],
+        "kind": documented["kind"],
+        "signature": documented["signature"],
         "summary": " ".join(sections["summary"].split("\n\n")[0].split()),
         "section": section,
         "text": sections[section],
@@ -124,13 +124,13 @@ class _Package:
 
     def files(self) -> list[tuple[str, str]]:
         """(path, module) of the files that hold public objects, by path."""
-        found = []
+        files = []
         for folder in self.folders:
             for path in sorted(folder.rglob("*.py")):
                 parts = (self.name, *path.relative_to(folder).with_suffix("").parts)
                 if not _passed_over(parts):
-                    found.append((str(path), ".".join(parts).removesuffix(".__init__")))
-        return found
+                    files.append((str(path), ".".join(parts).removesuffix(".__init__")))
+        return files
 
     def content(self) -> str:
         return digest({module: sha256(Path(path)) for path, module in self.files()})
@@ -167,7 +167,7 @@ def _license(metadata: Any) -> str | None:
     """The identifier that the metadata tells: of License-Expression, of the text of License, of a classifier."""
     classifiers = [entry for entry in metadata.get_all("Classifier") or [] if entry.startswith("License ::")]
     stated = [licences.normalise(text) for text in (metadata["License-Expression"], metadata["License"], *classifiers)]
-    return next((found for found in stated if all(map(licences.link, licences.members(found)))), None)
+    return next((one for one in stated if all(map(licences.link, licences.members(one)))), None)
 
 
 # --- workers ---------------------------------------------------------------------------------------------------------

@@ -91,13 +91,13 @@ def fingerprint(*, path: str | list[str], header: list[str] | None, data: Path) 
 
 
 def _files(path: str | list[str], data: Path) -> list[Path]:
-    found: dict[Path, None] = {}
+    files: dict[Path, None] = {}
     for one in [path] if isinstance(path, str) else path:
         matches = _matches(one, data)
         if not matches:
             raise SourceError(f"nothing matches the path '{one}' in {data}{_near(data / Path(one).expanduser())}")
-        found |= dict.fromkeys(matches)
-    return list(found)
+        files |= dict.fromkeys(matches)
+    return list(files)
 
 
 def _matches(path: str, data: Path) -> list[Path]:

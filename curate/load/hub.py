@@ -84,8 +84,8 @@ def _prepared(path: str, revision: str, config: str | None) -> Path | None:
         raise MissingExtra("the source `hub` needs the package `datasets`: pip install 'tamis[hub]'") from error
     owner, _, name = path.partition("/")
     root = Path(datasets.config.HF_DATASETS_CACHE).expanduser() / f"{owner}___{camelcase_to_snakecase(name)}"
-    found = [info.parent for info in root.glob(f"{config or '*'}/*/{revision}/dataset_info.json")]
-    return found[0] if len(found) == 1 else None
+    folders = [info.parent for info in root.glob(f"{config or '*'}/*/{revision}/dataset_info.json")]
+    return folders[0] if len(folders) == 1 else None
 
 
 def _fetched(path: str, revision: str, config: str | None) -> Path:

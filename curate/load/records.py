@@ -286,10 +286,10 @@ class _Shape:
         if self.set.explode is None or row.fields is None:
             return [row]
         try:
-            found = self.engine.unfold(self.fields(row.fields))
+            items = self.engine.unfold(self.fields(row.fields))
         except RowSkipped as skipped:
             return [row._replace(problem=row.problem or str(skipped))]
-        return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields) for fields in found]
+        return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields) for fields in items]
 
     def refused(self, fields: dict[str, Any]) -> str | None:
         for column, allowed in self.keep.items():

@@ -54,11 +54,11 @@ def table(model: str, rows: Path) -> list[dict[str, Any]]:
     for row in read:
         if row[ID] in place:
             groups.setdefault((row.get(TEMPLATE_SET) or "", row[TEMPLATE], row[TEMPLATE_KIND]), []).append(row)
-    found = []
+    lines = []
     for name in sorted({key[0] for key in groups}):
         templates = [_of_template(key, groups[key], place, scores) for key in sorted(groups) if key[0] == name]
-        found += templates + _summaries(name, [one for one in templates if one["kind"] != "inverted"])
-    return found
+        lines += templates + _summaries(name, [one for one in templates if one["kind"] != "inverted"])
+    return lines
 
 
 def _of_template(
@@ -92,8 +92,8 @@ def _summaries(name: str, templates: list[dict[str, Any]]) -> list[dict[str, Any
     return [
         {"template_set": name, "template": f"({word})", "kind": "", "rows": sum(one["rows"] for one in templates)}
         | {
-            column: float((worst[column] if word == "worst" else SUMMARIES[word])(found)) if len(found) else None
-            for column, found in values.items()
+            column: float((worst[column] if word == "worst" else SUMMARIES[word])(scores)) if len(scores) else None
+            for column, scores in values.items()
         }
         for word in (*SUMMARIES, "worst")
         if templates

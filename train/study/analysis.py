@@ -172,7 +172,7 @@ def analyse(table: pa.Table, *, reference: str = "random", delta: float = DELTA)
     moments = Moments(results.bits.mean(axis=2), results.size)
     others = [cell for cell in results.cells if cell[0] != reference and (reference, cell[1]) in results.cells]
     comparisons = compare(results, moments, others, reference, delta)
-    worths = [found for cell in others if (found := worth(results, moments, cell, reference))]
+    worths = [told for cell in others if (told := worth(results, moments, cell, reference))]
     tasks = {}
     for task in sorted(set(results.task.tolist())):
         inside = results.task == task
@@ -338,14 +338,14 @@ def compare(results: Results, moments: Moments, cells: list[Cell], reference: st
     differences = [moments.estimate(_contrast(results, cell, reference)) for cell in cells]
     p_differ = holm([float(d.p) for d in differences])
     p_equivalent = holm([equivalence(d, delta) for d in differences])
-    found = []
+    comparisons = []
     for cell, difference, p, q in zip(cells, differences, p_differ, p_equivalent, strict=True):
         if p <= 1 - LEVEL:
             verdict = "better" if difference.value < 0 else "worse"
         else:
             verdict = "equivalent" if q <= 1 - LEVEL else "not shown"
-        found.append(Comparison(*cell, difference, p, q, verdict))
-    return found
+        comparisons.append(Comparison(*cell, difference, p, q, verdict))
+    return comparisons
 
 
 def equivalence(difference: Estimate, delta: float) -> float:

@@ -109,9 +109,11 @@ def _by_task(analysis: Analysis) -> str:
     parts = []
     for budget in budgets:
         rows = []
-        for task, found in analysis.tasks.items():
+        for task, differences in analysis.tasks.items():
             n = int((analysis.results.task == task).sum())
-            rows.append([task, n, *(_signed(found[arm, budget]) if (arm, budget) in found else None for arm in arms)])
+            rows.append(
+                [task, n, *(_signed(differences[at]) if (at := (arm, budget)) in differences else None for arm in arms)]
+            )
         caption = f"At {budget:,} examples: each arm less {analysis.reference}, bits per byte, 95 % intervals."
         parts.append(table(["task", "items", *arms], rows, caption))
     note = (
