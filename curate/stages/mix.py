@@ -133,8 +133,8 @@ def _named(bound: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield from ((option, one, one) for one in bound[option])
     else:
         named = bound.get("sources")
-        for one in named if isinstance(named, dict) else ():
-            yield from (("sources", one, source) for source in named[one])
+        for one, sources in named.items() if isinstance(named, dict) else ():
+            yield from (("sources", one, source) for source in sources)
 
 
 def _cached(work: Any, stage: Stage) -> Done | None:

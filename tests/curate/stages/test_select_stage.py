@@ -169,9 +169,7 @@ def test_a_selector_that_gives_something_else_than_picks_is_named(tmp_path: Path
     (tmp_path / "methods" / "select" / "mine.py").write_text(
         "def select(pool, budget, *, seed: int = 0): return [1, 2]\n"
     )
-    with pytest.raises(
-        DataError, match=r"select mine gave list, and should give tamis.Picks\(index, gain\)"
-    ):
+    with pytest.raises(DataError, match=r"select mine gave list, and should give tamis.Picks\(index, gain\)"):
         run(tmp_path, "  - select: {mine: {budget: 2}}\n")
 
 
