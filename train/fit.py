@@ -98,8 +98,8 @@ def fit(
 
     model: prepared (train.models). weights: an objective. warmup: share of the steps. clip: largest gradient norm.
     start: go on from there. on_step: called after every step with what it did and a function that gives the state then.
-    Raises TrainingError where nothing is supervised and where a loss or gradient is not finite; the weights are then
-    those before that step.
+    Raises TrainingError where nothing is supervised, where no parameter trains, and where a loss or gradient is not
+    finite; the weights are then those before that step.
     """
     check_ready(model)
     if schedule not in SCHEDULES:
@@ -110,6 +110,8 @@ def fit(
     document_weights = _target_weights(documents, weights)
     stream = Stream([document.id for document in documents], examples, seed)
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise TrainingError("no parameter of the model is set to train; the tuning method must leave some that are")
     optimizer = _optimizer(trained, learning_rate, betas, weight_decay)
     if start is not None:
         _restore(start, trained, optimizer)

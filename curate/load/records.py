@@ -232,7 +232,7 @@ def _file(
     for row in chain.from_iterable(map(shape.unfold, rows)) if shape else rows:
         count += 1
         problem = builder.add(row, shape)
-        if problem is not None and not problem.startswith(("keep:", "when:", "where:")):
+        if problem is not None and not problem.startswith(("keep:", "when:")):
             bad += 1
             first = first or f"{row.where}: {problem}"
         if builder.full:

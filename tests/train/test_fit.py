@@ -235,3 +235,8 @@ def test_training_on_a_gpu_repeats_itself_and_tracks_the_cpu(llama, documents):
     assert first.losses == second.losses
     assert same(one, other)
     assert abs(first.losses[-1] - cpu.losses[-1]) < 0.05
+
+
+def test_a_model_of_which_nothing_trains_is_refused(llama, documents):
+    with pytest.raises(TrainingError, match="no parameter of the model is set to train"):
+        fit(llama().requires_grad_(False), documents, weights=response_only.weights, steps=1)
