@@ -19,6 +19,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from transformers import AutoModel, AutoTokenizer
 
+from curate.contract.model_files import find_model
 from curate.embed import sentence
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -69,7 +70,7 @@ def fastest(works: dict[str, Callable[[], np.ndarray]]) -> dict[str, tuple[float
 def main() -> None:
     some = texts(TEXTS)
     facts = sentence.identity(model=MODEL)
-    folder = str(sentence._folder(MODEL, None))
+    folder = str(find_model("benchmark", MODEL, owner="sentence-transformers", subfolders=True))
     model = AutoModel.from_pretrained(folder, dtype=getattr(torch, facts["dtype"])).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
     peer = SentenceTransformer(folder, device="cpu")

@@ -27,10 +27,12 @@ _THINGS = (
 _ASKS = ("Explain how {} work", "List three facts about {}", "Write a short poem on {}", "Compare {} with stones")
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache; one cache a test session, since features are addressed by content."""
-    monkeypatch.setenv("TAMIS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the user's cache; one cache a test session, since what stands in it is addressed by content."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TAMIS_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        yield
 
 
 @pytest.fixture

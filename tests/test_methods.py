@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from curate.contract import methods
+from curate.contract import code, methods
 from curate.mix import quotas
 
 EVERY = [(kind, name) for kind in methods.rooms() for name in methods.all_of(kind)]
@@ -103,7 +103,7 @@ def test_values_are_checked_against_annotations(annotation: str, value: object, 
 
 
 def test_a_stage_key_sees_the_modules_that_a_method_imports(tmp_path: Path) -> None:
-    first = methods.source_and_versions([methods.find("select", "facility_location").path])
-    other = methods.source_and_versions([methods.find("select", "random").path])
+    first = code.source_and_versions([methods.find("select", "facility_location").path])
+    other = code.source_and_versions([methods.find("select", "random").path])
     assert first[0] != other[0]
     assert "numpy" in first[1]

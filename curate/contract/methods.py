@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from curate.contract.code import PACKAGES, ROOT, constants, source_and_versions, stamp, tree
+from curate.contract.code import PACKAGES, ROOT, constants, stamp, tree
 from curate.contract.errors import MethodError
 
 TEXTS = (
@@ -34,8 +34,9 @@ TEXTS = (
     "response",
     "record",
 )  # what a step's `text:` may name; a method's TEXT may be another column, for good
-FILLED = ("seed", "workers", "data", "folder", "base", "constraints")  # parameters that the caller fills by name
+FILLED = ("seed", "workers", "data", "folder", "constraints")  # parameters that the caller fills by name
 _WHOLE = r"(?<=[.;]) (?=(?:Raises|Returns|Gives|Cost|Memory|Time|Gain|Facts?|Every prefix|Steps)\b)"
+_beside: Path | None = None  # the folder of a recipe's own files that plain imports find
 REQUIRED: Any = type("Required", (), {"__repr__": lambda self: "required"})()
 
 
@@ -357,17 +358,26 @@ def import_file(module: str, path: Path) -> Any:
         parent.stamps = stamps  # type: ignore[attr-defined]
         sys.modules[package] = parent
         importlib.invalidate_caches()
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
+    _on_the_path(path.parent)
     return importlib.import_module(module)
 
 
-def _forget(folder: Path) -> None:
-    """Lets go of all modules that came from a folder."""
+def _on_the_path(folder: Path) -> None:
+    """Lets plain imports find what stands beside a file; what stands beside the file of another recipe is let go of, so that two
+    recipes may each have a `helper`."""
+    global _beside
+    if _beside == folder:
+        return
+    if _beside is not None and str(_beside) in sys.path:
+        sys.path.remove(str(_beside))
+        _forget(_beside, plain=True)
+    _beside = folder
+    sys.path.append(str(folder))
+
+
+def _forget(folder: Path, *, plain: bool = False) -> None:
+    """Lets go of all modules that came from a folder, or of those that were imported by a plain name."""
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(folder):
+        if file and Path(file).is_relative_to(folder) and not (plain and name.startswith("tamis_methods_")):
             del sys.modules[name]
-
-
-__all__ = ["source_and_versions"]

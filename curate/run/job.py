@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -24,6 +25,7 @@ import polars as pl
 from curate.contract import columns
 from curate.contract.errors import ContractError, DataError
 from curate.contract.files import read_json, write_bytes
+from curate.contract.methods import import_file
 from curate.contract.progress import say, track
 from curate.rows import table
 from curate.run import trace
@@ -32,7 +34,7 @@ from curate.run.stage import Before, Stage
 from curate.run.work import MANIFEST, VECTORS, Done
 
 _CARRIED = (columns.MESSAGES, columns.FIELDS, columns.EXTRA)  # large columns that no method reads
-_FEW = 100_000  # rows
+FEW = 100_000  # rows
 _RAW = f"{columns.FIELDS}."  # before the name of a source's own column
 
 
@@ -125,11 +127,11 @@ class Job:
         """Every shard of the parent through ``function(rows, *arguments) -> (kept, removed)``, a function of a module, in
         processes; removed rows have a reason."""
         calls = [
-            (path, self.folder, self.stage.title, number, function, arguments)
+            (path, self.folder, self.stage.title, number, _reference(function), arguments)
             for number, path in enumerate(self.parent.kept)
             if not self.has(number)
         ]
-        alone = self.parent.manifest["out"] < _FEW  # processes take longer to start than these rows to go through
+        alone = self.parent.manifest["out"] < FEW  # processes take longer to start than these rows to go through
         done = (_through(*call) for call in calls) if alone else self.map(_through, calls)
         for _ in track(done, f"{self.stage.step.name}: shards", total=len(calls)):
             pass
@@ -196,7 +198,7 @@ class Job:
             return
         watched = list(self._watched().values())
         with ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=get_context("spawn")) as pool:
-            calls = [pool.submit(_in_a_process, function, one, watched) for one in arguments]
+            calls = [pool.submit(_in_a_process, _reference(function), one, watched) for one in arguments]
             try:
                 for call in calls:
                     result, opened = call.result()
@@ -238,17 +240,27 @@ def link(source: Path, target: Path) -> None:
 
 
 def _in_a_process(
-    function: Callable[..., Any], arguments: tuple[Any, ...], folders: list[Path]
+    function: tuple[str, Path, str], arguments: tuple[Any, ...], folders: list[Path]
 ) -> tuple[Any, set[Path]]:
     with trace.reading(folders) as opened:
-        result = function(*arguments)
+        result = _function(function)(*arguments)
     return result, opened
 
 
 def _through(
-    path: Path, folder: Path, title: str, number: int, function: Callable[..., Any], arguments: tuple[Any, ...]
+    path: Path, folder: Path, title: str, number: int, function: tuple[str, Path, str], arguments: tuple[Any, ...]
 ) -> None:
-    _put(folder, title, number, *function(pl.read_parquet(path), *arguments))
+    _put(folder, title, number, *_function(function)(pl.read_parquet(path), *arguments))
+
+
+def _reference(function: Callable[..., Any]) -> tuple[str, Path, str]:
+    """A function of a module by its name, so that a process finds it that has not imported a recipe's own files."""
+    return function.__module__, Path(str(sys.modules[function.__module__].__file__)), function.__name__
+
+
+def _function(reference: tuple[str, Path, str]) -> Callable[..., Any]:
+    module, path, name = reference
+    return getattr(import_file(module, path), name)
 
 
 def _put(folder: Path, title: str, number: int, kept: pl.DataFrame, removed: pl.DataFrame | None) -> None:

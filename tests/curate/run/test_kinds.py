@@ -113,3 +113,35 @@ def test_every_kind_binds_the_example_in_its_own_file(tmp_path: Path) -> None:
     for kind in kinds().values():
         assert kind.module.__doc__, kind.name
         assert kind.example or kind.name in ("arms", "task_clusters"), kind.name
+
+
+SHARDWISE = '''"""Shout: prompts with a mark, shard by shard, in processes."""
+import polars as pl
+from curate.run.stage import Step
+
+def bind(given, ask):
+    return Step("shout", ask.name, "shout", {}, {"shout": {}})
+
+def compute(job, step):
+    job.by_shard(_shouted, "!")
+    return {"marked": sum(job.map(_marks, [(path,) for path in job.parent.kept]))}
+
+def _shouted(rows, mark):
+    return rows.with_columns(pl.col("prompt") + mark), rows.clear().with_columns(reason=pl.lit(None, pl.String))
+
+def _marks(path):
+    return pl.read_parquet(path).height
+'''
+
+
+@pytest.mark.slow
+def test_functions_of_a_kind_beside_the_recipe_go_to_other_processes(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from curate.run import job
+
+    monkeypatch.setattr(job, "FEW", 0)
+    write(tmp_path, SHARDWISE, "shout")
+    small.write_text(small.read_text().replace("  - dedup: exact\n", "  - shout: {}\n"))
+    runner.run(recipes.read(small), tmp_path / "w", until="shout", workers=2)
+    assert tamis.load(tmp_path / "w")["prompt"].str.ends_with("!").all()
