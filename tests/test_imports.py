@@ -64,3 +64,12 @@ def test_nothing_trusts_remote_code_or_unpickles() -> None:
                         ("pickle", "loads"),
                         ("yaml", "load"),
                     }, path
+
+
+def test_no_module_uses_a_private_name_of_another() -> None:
+    for package in ("curate", "train", "benchmarks"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("curate", "train"):
+                    private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                    assert not private, (path, private)
