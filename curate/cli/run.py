@@ -65,7 +65,7 @@ def demo(
     sets: Sets = None,
     workers: Annotated[int, typer.Option(help="Processes.")] = _CORES,
 ) -> None:
-    """The whole of the mission on the docstrings of the installed packages: no download, at most eight minutes on 2 cores."""
+    """The whole of the mission on the docstrings of the installed packages: no download, under ten minutes on 2 cores."""
     from curate.contract.paths import library
 
     run(library("examples") / "demo" / "recipe.yaml", work=work, sets=sets, workers=workers)
