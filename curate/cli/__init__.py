@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -53,25 +55,36 @@ def check_packages() -> None:
 
 def main() -> None:
     """Runs the command: 0 done, 1 the data or a check says no, 2 the request was wrong, 130 stopped by Ctrl-C."""
+    stopped: list[int] = []
+
+    def stop(number: int, _frame: object) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, stop)
     try:
         check_packages()
         code = app(standalone_mode=False) or 0
         if code == _INTERRUPTED:  # typer answers Ctrl-C with this number
             raise KeyboardInterrupt
         sys.exit(code)
-    except TamisError as error:
-        if os.environ.get("TAMIS_DEBUG"):
-            raise
+    except BaseException as error:
+        if stopped or isinstance(error, KeyboardInterrupt | typer.Abort):  # a library may make another error of it
+            print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
+            sys.exit(_INTERRUPTED)
+        _say_error(error)
+
+
+def _say_error(error: BaseException) -> None:
+    """One sentence where we raised it on purpose, or click did; else the traceback."""
+    if isinstance(error, TamisError) and not os.environ.get("TAMIS_DEBUG"):
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
-        if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own usage errors know how to speak
-            error.show()  # type: ignore[attr-defined]
-            sys.exit(2)
-        raise
+    if hasattr(error, "show") and hasattr(error, "exit_code"):  # click's own usage errors know how to speak
+        error.show()  # type: ignore[attr-defined]
+        sys.exit(2)
+    raise error

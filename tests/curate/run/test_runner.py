@@ -302,7 +302,7 @@ def test_ctrl_c_says_one_line_and_the_run_goes_on_later(small: Path, tmp_path: P
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "Stopped. Nothing is lost: the same command goes on from here."
     assert "Traceback" not in errors
     assert "00-load" in run(small, tmp_path / "w").cached
