@@ -47,16 +47,10 @@ def page() -> str:
         members = in_order(kind for kind in every.values() if kind.section == section)
         if section == STEPS:
             parts.append(_STEPS)
-            members = _walked(members)
         for kind in members:
             if kind.example or section == STEPS:
                 parts += _kind(kind)
     return "\n\n".join(parts) + "\n"
-
-
-def _walked(members: list[Kind]) -> list[Kind]:
-    """Steps in the order of the alphabet, but each after those that it needs."""
-    return in_order(sorted(members, key=lambda kind: kind.name))
 
 
 def _kind(kind: Kind) -> list[str]:

@@ -109,7 +109,7 @@ def test_two_steps_that_write_one_column_are_refused(small: Path) -> None:
         recipes.read(small)
 
 
-def test_every_kind_binds_the_example_in_its_own_file(tmp_path: Path) -> None:
+def test_every_kind_is_documented_and_shows_an_example_but_those_without_a_word_of_their_own() -> None:
     for kind in kinds().values():
         assert kind.module.__doc__, kind.name
         assert kind.example or kind.name in ("arms", "task_clusters"), kind.name
