@@ -1,0 +1,55 @@
+"""Matrix products whose bits do not depend on the number of threads: cut into tiles of a fixed size, each made on one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from curate.contract.threads import one_thread
+
+_LEFT, _RIGHT = 1_024, 4_096  # sides of a tile, whose cells take 16 MB
+_ALONG = 16_384  # rows that are multiplied with one vector at a time
+_SMALL = 2**24  # multiplications, below which to start threads costs more than they save
+
+
+def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """left (m, d) times right (n, d) transposed: (m, n); or times one vector (d,): (m,). Both of one type of floats, which is
+    that of the result.
+
+    ``product(x, x)``, of one array, is symmetric and takes half of the time. The work is shared among as many threads as the
+    matrix library would use, and takes about as long as there.
+    """
+    if right.ndim == 1:
+        out = np.empty(len(left), left.dtype)
+
+        def along(at: int) -> None:
+            np.matmul(left[at : at + _ALONG], right, out=out[at : at + _ALONG])
+
+        _share(along, range(0, len(left), _ALONG), left.size)
+        return out
+    out, same = np.empty((len(left), len(right)), left.dtype), left is right
+    wide = _LEFT if same else _RIGHT
+
+    def tile(place: tuple[int, int]) -> None:
+        i, j = place
+        cells = out[i : i + _LEFT, j : j + wide]
+        np.matmul(left[i : i + _LEFT], right[j : j + wide].T, out=cells)
+        if same and i != j:
+            out[j : j + wide, i : i + _LEFT] = cells.T
+
+    places = [(i, j) for i in range(0, len(left), _LEFT) for j in range(i if same else 0, len(right), wide)]
+    _share(tile, places, out.size * left.shape[1])
+    return out
+
+
+def _share(work: Callable[[Any], None], parts: Sequence[Any], multiplications: int) -> None:
+    with one_thread() as threads:
+        if threads == 1 or len(parts) < 2 or multiplications < _SMALL:
+            for part in parts:
+                work(part)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(work, parts))  # the list, so that an error of one is raised
