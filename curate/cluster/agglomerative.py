@@ -21,6 +21,7 @@ import numpy as np
 from curate.cluster.centres import by_size, cut, directions, distance_to_own, drawn, keys, need_scikit_learn
 from curate.contract.errors import MethodError
 from curate.rows.pool import Clusters
+from curate.vectors.product import product
 from curate.vectors.unit import unit
 
 _MOST_ROWS = 20_000
@@ -55,20 +56,18 @@ def cluster(vectors: np.ndarray, *, k: int = 64, linkage: Literal["ward", "avera
 def _merges(vectors: np.ndarray, linkage: str) -> np.ndarray:
     """The two nodes that each step joins, from the closest on: int64 (n - 1, 2)."""
     from scipy.cluster import hierarchy
-    from threadpoolctl import threadpool_limits
 
     if len(vectors) == 1:
         return np.empty((0, 2), dtype=np.int64)
     points = vectors.astype(np.float64)
     pairs = np.empty(len(points) * (len(points) - 1) // 2)
     filled = 0
-    with threadpool_limits(1):  # a matrix product may round otherwise with more
-        for start in range(0, len(points), _BLOCK):
-            cosine = points[start : start + _BLOCK] @ points[start:].T
-            for row in range(len(cosine)):
-                part = pairs[filled : filled + cosine.shape[1] - row - 1]
-                np.subtract(1, cosine[row, row + 1 :], out=part)
-                filled += len(part)
+    for start in range(0, len(points), _BLOCK):
+        cosine = product(points[start : start + _BLOCK], points[start:])
+        for row in range(len(cosine)):
+            part = pairs[filled : filled + cosine.shape[1] - row - 1]
+            np.subtract(1, cosine[row, row + 1 :], out=part)
+            filled += len(part)
     np.maximum(pairs, 0, out=pairs)
     if linkage == "ward":
         pairs *= 2

@@ -14,6 +14,7 @@ import numpy as np
 from curate.contract.draws import draws
 from curate.contract.errors import MissingExtra
 from curate.contract.progress import bar
+from curate.vectors.product import product
 
 _ROWS = 8_192  # compared with the centres at a time
 _CELLS = 8_000_000  # of a block of similarities: 32 MB
@@ -21,10 +22,10 @@ _TIE = 1e-5  # what rounding can change in a similarity; closer ones are compute
 
 
 def need_scikit_learn(method: str) -> None:
-    """One sentence where scikit-learn, or threadpoolctl, which it brings, is not installed."""
+    """One sentence where scikit-learn is not installed."""
     from importlib.util import find_spec
 
-    if find_spec("sklearn") is None or find_spec("threadpoolctl") is None:
+    if find_spec("sklearn") is None:
         raise MissingExtra(f"cluster {method} needs scikit-learn; run: pip install 'tamis[embed]'")
 
 
@@ -44,11 +45,10 @@ def nearest(vectors: np.ndarray, centres: np.ndarray, label: str = "") -> tuple[
     unit centres. Ties go to the lowest centre. label: of a progress bar."""
     best, distance = np.empty(len(vectors), dtype=np.int32), np.empty(len(vectors), dtype=np.float32)
     rows = min(_ROWS, max(1, _CELLS // len(centres)))
-    turned = np.ascontiguousarray(centres.T)
     with bar(len(vectors) if label else 0, label) as advance:
         for start in range(0, len(vectors), rows):
             block = np.ascontiguousarray(vectors[start : start + rows])
-            similarity = block @ turned
+            similarity = product(block, centres)
             closest = similarity.argmax(axis=1)
             similarity -= np.take_along_axis(similarity, closest[:, None], axis=1)
             close = similarity >= -_TIE

@@ -25,6 +25,7 @@ from curate.contract.progress import bar
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
 from curate.select.clusters import clusters
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 1_024  # rows of a cluster that are compared with
@@ -107,7 +108,7 @@ def _to_earlier(vectors: np.ndarray) -> np.ndarray:
         cosine, like = np.full(len(block), -2, dtype=np.float32), np.zeros(len(block), dtype=np.int64)
         for first in range(0, start + len(block), _CHUNK):
             there = np.arange(first, min(first + _CHUNK, start + len(block)))
-            some = block @ vectors[there[0] : there[-1] + 1].T
+            some = product(block, vectors[there[0] : there[-1] + 1])
             some[there[None] >= here[:, None]] = -2
             best = some.argmax(axis=1)
             nearer = some[np.arange(len(block)), best] > cosine

@@ -30,6 +30,7 @@ from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
 from curate.select.greedy import greedy
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _LEAST = 1e-4  # ridges below this drown in the rounding of single precision
@@ -93,7 +94,7 @@ class _Volume:
             self.unexplained[anew] = np.einsum("ij,ij->i", part @ self.inverse, part)
         if len(rows):
             first = int(self.seen[rows].min())
-            fall = np.square(self.vectors[rows] @ self.falls[first : self.picks].T)
+            fall = np.square(product(self.vectors[rows], self.falls[first : self.picks]))
             fall[np.arange(first, self.picks) < self.seen[rows, None]] = 0
             self.unexplained[rows] -= fall.sum(axis=1, dtype=np.float64)
         self.seen[anew] = self.seen[rows] = self.picks

@@ -27,6 +27,7 @@ from curate.contract.errors import MethodError
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
 from curate.select.greedy import greedy
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows whose sums are computed in double precision at a time
@@ -67,7 +68,7 @@ class _Cut:
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None: ...
 
     def add(self, row: int) -> None:
-        self.gain -= self.weight * (1 + self.vectors @ self.vectors[row])
+        self.gain -= self.weight * (1 + product(self.vectors, self.vectors[row]))
 
 
 def _alone(vectors: np.ndarray, weight: float) -> np.ndarray:

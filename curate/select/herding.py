@@ -22,6 +22,7 @@ import numpy as np
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
 from curate.select.greedy import greedy
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 16_384  # rows whose products with the mean are computed in double precision at a time
@@ -56,7 +57,7 @@ class _Herd:
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None: ...
 
     def add(self, row: int) -> None:
-        self.gain += self.with_mean - self.vectors @ self.vectors[row]
+        self.gain += self.with_mean - product(self.vectors, self.vectors[row])
 
 
 def _with_mean(vectors: np.ndarray) -> np.ndarray:

@@ -35,6 +35,7 @@ from curate.contract.errors import ContractError, DataError, MethodError
 from curate.rows.constraints import Constraints, numbers
 from curate.rows.pool import Picks, Pool
 from curate.select.greedy import greedy
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _POWER, _START = 0.8, 1e-6
@@ -125,7 +126,7 @@ def _graph(
     means = np.where(length > 1e-6, means / np.maximum(length, 1e-6), 0)
     count, near, cosine = [np.zeros(1, np.int64)], [np.empty(0, np.int64)], [np.empty(0)]
     for begin in range(0, labels, _BLOCK):
-        alike = means[begin : begin + _BLOCK] @ means.T
+        alike = product(means[begin : begin + _BLOCK], means)
         itself = np.arange(len(alike))
         alike[itself, begin + itself] = 1  # also where a label has no direction
         linked = alike >= similarity - 1e-9

@@ -35,6 +35,7 @@ from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
 from curate.select.greedy import greedy
 from curate.vectors.density import around
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _NEIGHBOURS = 10
@@ -114,7 +115,7 @@ class _Novelty:
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None: ...
 
     def add(self, row: int) -> None:
-        far = np.maximum(1 - self.vectors @ self.vectors[row], 0)
+        far = np.maximum(1 - product(self.vectors, self.vectors[row]), 0)
         ranks = self.far.shape[1]
         nearer = np.flatnonzero(far < self.far[:, -1]) if self.picks >= ranks else np.arange(len(far))
         for start in range(0, len(nearer), _BLOCK):
