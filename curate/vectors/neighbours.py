@@ -35,19 +35,27 @@ _TILE = 64  # sides of a product are filled up with zeros to a multiple: so no c
 _TRAINING_ROWS = 64  # a list
 _ROUNDS = 5  # of Lloyd; three or eight change recall by less than 0.005
 _TIE = 1e-6  # cosines closer than this are rounding
+_MET = 2**25  # rows that rows of one block may meet before they are sorted, 8 bytes each
 _NONE = np.iinfo(np.int64).max  # the key of a neighbour that is not yet found
 
 
 def graph(
-    vectors: np.ndarray, k: int, *, seed: int = 0, exact_below: int = 50_000, probes: int = 16
+    vectors: np.ndarray,
+    k: int,
+    *,
+    rows: np.ndarray | None = None,
+    seed: int = 0,
+    exact_below: int = 50_000,
+    probes: int = 16,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(index int32 (n, k), cosine float32 (n, k)): the k nearest rows of every row, the row itself first, then by
-    falling cosine, ties to the lower index.
+    """(index int32 (m, k), cosine float32 (m, k)): the k nearest rows of each of ``rows``, int64 (m,), or of every row, the
+    row itself first, then by falling cosine, ties to the lower index.
 
     vectors: float32 (n, d), unit length or zero, as ``curate.vectors.unit.unit`` gives them. A row of zeros is like nothing:
     its cosines are 0, to itself too. exact_below: from so many rows on the search is approximate (``recall`` says how
     good), and rows of zeros are neighbours of each other alone. probes: lists that a row looks into; all of them find
-    all.
+    all. With ``rows`` no cosine serves both of its rows, so a row looks into more lists where its k
+    nearest fill more than a few.
 
     Only the sample that the lists are trained on is drawn, by a hash of (seed, index). The number of threads changes
     nothing where the matrix library sums a product in the same order with any number, as OpenBLAS does; at worst
@@ -59,6 +67,8 @@ def graph(
     if probes < 1:
         raise MethodError(f"neighbour graph: probes {probes} should be at least 1")
     filled = _not_zero(vectors)
+    if rows is not None:
+        return _graph_of(vectors, k, rows, filled, seed, 0 if n < exact_below else probes)
     nearest = _Nearest(n, k - 1)
     if k > 1 and n < exact_below:
         with bar(n, "neighbours") as advance:
@@ -70,26 +80,50 @@ def graph(
         nearest.keys[~filled] = _lowest(np.flatnonzero(~filled), k - 1)
         alone = np.flatnonzero(nearest.keys[:, -1] == _NONE)
         nearest.keys[alone] = _against_all(vectors, alone, k - 1).keys
-    index, cosine = np.empty((n, k), dtype=np.int32), np.empty((n, k), dtype=np.float32)
-    index[:, 0], cosine[:, 0] = np.arange(n), filled
-    index[:, 1:], cosine[:, 1:] = _index(nearest.keys), _cosine(nearest.keys)
-    return index, cosine
+    return _with_itself(np.arange(n), filled, nearest.keys)
 
 
 def recall(vectors: np.ndarray, index: np.ndarray, *, rows: int = 1_000, seed: int = 0) -> float:
-    """The share of the true nearest rows that ``index`` (n, k) holds, the row itself not counted.
+    """The share of the true nearest rows that ``index`` (m, k) holds, the row itself, which comes first, not counted.
 
-    Measured on ``rows`` of them, drawn by a hash of (seed, index), against all. A row as near as the last true one,
-    within 1e-6, is right too.
+    Measured on ``rows`` of the m, drawn by a hash of (seed, index), against all; on fewer where k is above 100. A row as near
+    as the last true one, within 1e-6, is right too.
     """
-    n, k = index.shape
+    m, k = index.shape
     _not_zero(vectors)
     if k == 1:
         return 1.0
-    drawn = np.sort(_drawn(n, seed, "neighbours.recall")[:rows])
-    least = _against_all(vectors, drawn, k - 1).least
-    right = np.einsum("ikj,ij->ik", vectors[index[drawn, 1:]], vectors[drawn]) >= least[:, None] - _TIE
-    return float(np.mean(right))
+    drawn = np.sort(_drawn(m, seed, "neighbours.recall")[: max(1, min(rows, 100 * rows // k))])
+    itself = index[drawn, 0]
+    right = 0
+    for row, others, least in zip(itself, index[drawn, 1:], _against_all(vectors, itself, k - 1).least, strict=True):
+        right += int(np.count_nonzero(np.einsum("ij,j->i", vectors[others], vectors[row]) >= least - _TIE))
+    return right / (len(drawn) * (k - 1))
+
+
+def _graph_of(
+    vectors: np.ndarray, k: int, rows: np.ndarray, filled: np.ndarray, seed: int, probes: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """``graph`` of some rows alone. probes: 0 to compare them with all."""
+    keys = np.empty((len(rows), k - 1), np.int64)
+    if k > 1 and len(rows) and device() == "cuda":
+        keys[:] = _on_device(vectors, k - 1, "cuda", rows=rows)
+    elif k > 1 and not probes:
+        keys[:] = _against_all(vectors, rows, k - 1).keys
+    elif k > 1:
+        keys[filled[rows]] = _looked_up(vectors, np.flatnonzero(filled), rows[filled[rows]], k - 1, seed, probes)
+        keys[~filled[rows]] = _lowest(rows[~filled[rows]], k - 1)
+        alone = np.flatnonzero(keys[:, -1] == _NONE)
+        keys[alone] = _against_all(vectors, rows[alone], k - 1).keys
+    return _with_itself(rows, filled[rows], keys)
+
+
+def _with_itself(rows: np.ndarray, filled: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(index, cosine): each of ``rows`` (m,) before its neighbours, of which ``keys`` (m, k - 1) are given."""
+    index, cosine = (np.empty((len(keys), keys.shape[1] + 1), dtype=kind) for kind in (np.int32, np.float32))
+    index[:, 0], cosine[:, 0] = rows, filled
+    index[:, 1:], cosine[:, 1:] = _index(keys), _cosine(keys)
+    return index, cosine
 
 
 def _not_zero(vectors: np.ndarray) -> np.ndarray:
@@ -222,18 +256,21 @@ def _all_pairs(
         advance(len(block))
 
 
-def _on_device(vectors: np.ndarray, k: int, device: str, block: int = 1_024) -> np.ndarray:
-    """The keys of the k nearest other rows of every row, int64 (n, k), all pairs compared in the memory of a device. Ties beyond
-    the k-th go as the device sorts them."""
+def _on_device(
+    vectors: np.ndarray, k: int, device: str, block: int = 1_024, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """The keys of the k nearest other rows of ``rows`` (m,), or of every row, int64 (m, k), all pairs compared in the memory of a
+    device. Ties beyond the k-th go as the device sorts them."""
     import torch
 
-    keys = np.empty((len(vectors), k), np.int64)
-    with torch.inference_mode(), bar(len(vectors), "neighbours") as advance:
+    rows = np.arange(len(vectors)) if rows is None else rows
+    keys = np.empty((len(rows), k), np.int64)
+    with torch.inference_mode(), bar(len(rows), "neighbours") as advance:
         points = torch.from_numpy(vectors).to(device)
-        for start in range(0, len(points), block):
-            cosine = points[start : start + block] @ points.T
-            own = torch.arange(len(cosine), device=device)
-            cosine[own, start + own] = -torch.inf
+        for start in range(0, len(rows), block):
+            mine = torch.from_numpy(rows[start : start + block]).to(device)
+            cosine = points[mine] @ points.T
+            cosine[torch.arange(len(mine), device=device), mine] = -torch.inf
             value, index = cosine.topk(k, dim=1)
             keys[start : start + len(cosine)] = np.sort(_key(value.cpu().numpy(), index.cpu().numpy()), axis=1)
             advance(len(cosine))
@@ -289,6 +326,40 @@ def _not_met(number: int, home: np.ndarray, looks: np.ndarray) -> Callable[[np.n
         return first
 
     return first_time
+
+
+def _looked_up(vectors: np.ndarray, others: np.ndarray, rows: np.ndarray, k: int, seed: int, probes: int) -> np.ndarray:
+    """The keys of the k nearest ``others`` of each of ``rows`` (m,), of the lists that it looks into: int64 (m, k), _NONE where
+    these hold fewer. Rows that look into the same list meet it together; what a row has met is sorted once."""
+    keys = np.full((len(rows), k), _NONE, np.int64)
+    if len(rows) == 0:
+        return keys
+    count = min(round(2 * len(others) ** 0.5), 2**15 - 1)
+    probes = min(count, probes + 4 * k * count // len(others))
+    centres = _centres(vectors, others, count, seed)
+    home = _nearest_lists(vectors, others, centres, 1)[:, 0]
+    members = np.split(others[np.argsort(home, kind="stable")], np.cumsum(np.bincount(home, minlength=count))[:-1])
+    size = np.array([len(part) for part in members])
+    looks = _nearest_lists(vectors, rows, centres, probes)
+    order = np.argsort(looks[:, 0], kind="stable")
+    block = max(1, _MET // int(size[looks].sum(axis=1).max()))
+    with bar(len(rows), "neighbours") as advance:
+        for here in (order[at : at + block] for at in range(0, len(order), block)):
+            ends = np.cumsum(size[looks[here]], axis=1)
+            met = np.full((len(here), max(k, int(ends.max()))), _NONE, np.int64)
+            guest, place = np.divmod(np.argsort(looks[here], axis=None, kind="stable"), probes)
+            lists, first = np.unique(looks[here][guest, place], return_index=True)
+            for number, some in zip(lists.tolist(), np.split(np.arange(len(guest)), first[1:]), strict=True):
+                who, part = guest[some], members[number]
+                cosine = _filled_up(vectors[rows[here[who]]]) @ _filled_up(vectors[part]).T
+                key = _key(cosine[: len(who), : len(part)], part)
+                key[part == rows[here[who], None]] = _NONE
+                start = ends[who, place[some]] - len(part)
+                met[who[:, None], start[:, None] + np.arange(len(part))] = key
+            met.partition(k - 1, axis=1)
+            keys[here] = np.sort(met[:, :k], axis=1)
+            advance(len(here))
+    return keys
 
 
 def _receive(
