@@ -18,7 +18,8 @@ import math
 
 import numpy as np
 
-from curate.contract.errors import MethodError, MissingExtra
+from curate.contract.errors import MethodError
+from curate.contract.threads import one_thread
 from curate.rows.constraints import Constraints, numbers
 from curate.rows.pool import Picks, Pool
 from curate.select.clusters import clusters
@@ -87,14 +88,9 @@ def _principal(vectors: np.ndarray) -> np.ndarray:
 
     On one thread, since with more the last bits could differ, and k-means draws by a hash of these bits.
     """
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError as error:
-        raise MissingExtra("select car needs scikit-learn; run: pip install 'tamis[embed]'") from error
-
     mean = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
     spread = np.zeros((vectors.shape[1], vectors.shape[1]))
-    with threadpool_limits(1):
+    with one_thread():
         for start in range(0, len(vectors), _BLOCK):
             block = vectors[start : start + _BLOCK] - mean
             spread += block.T @ block

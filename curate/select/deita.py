@@ -23,6 +23,7 @@ from curate.contract.progress import bar
 from curate.rows.constraints import Constraints, Remaining, numbers
 from curate.rows.pool import Picks, Pool
 from curate.select.rankings import by_falling
+from curate.vectors.product import product
 from curate.vectors.unit import unit
 
 _BLOCK = 512  # rows looked at in one matrix product
@@ -92,7 +93,7 @@ class _Kept:
     def look(self, rows: np.ndarray, vectors: np.ndarray, remaining: Remaining, limited: bool) -> None:
         """Goes through ``rows`` in order. limited: whether those that are too like a kept row are passed over."""
         cosine, like = self._nearest(vectors)
-        among = vectors @ vectors.T
+        among = product(vectors, vectors)
         kept, passed = [], []
         for i, row in enumerate(rows.tolist()):
             if not remaining.open[row]:
@@ -118,7 +119,7 @@ class _Kept:
         """(the largest cosine to a kept row, float32 (b,); that row's place, int64 (b,), -1 where none is kept)."""
         cosine, like = np.full(len(vectors), -2, dtype=np.float32), np.full(len(vectors), -1)
         for start in range(0, len(self.rows), _KEPT):
-            some = vectors @ self.vectors[start : min(start + _KEPT, len(self.rows))].T
+            some = product(vectors, self.vectors[start : min(start + _KEPT, len(self.rows))])
             best = some.argmax(axis=1)
             largest = np.take_along_axis(some, best[:, None], axis=1)[:, 0]
             nearer = largest > cosine
