@@ -10,12 +10,11 @@
           quality: {score_ifd: 0.3}                     # column: weight between 0 and 1
 
 A quota is exact: the named groups get their rows, and all others together what remains of the budget, also where shares make
-less than 1; with `proportional` and `equal`
-rows without a value (null, or cluster -1, which is noise) are a group too. A cap does not touch them. Choices are greedy: where
-limits on two columns cross, a choice that obeys may exist though the greedy one does not find it. With quality, a greedy
-selector adds at each step the row with the largest (1 - weight) times gain, as a share of the largest first gain or of the most
-that a gain can be, plus weight times score, scaled to lie between 0 and 1 over the pool; so both terms stand on one scale. A selector that goes by a ranking takes the rows of its ranking that the
-constraints still let in; that is the greedy choice of its own objective.
+less than 1; with `proportional` and `equal` rows without a value (null, or cluster -1, which is noise) are a group too. A cap
+does not touch them. Where limits on several columns cross, whether any selection obeys them all is decided beforehand, and a
+row is picked only while what is left can complete the selection (curate/rows/completion.py). With quality, a greedy selector adds at each step the row with the largest (1 - weight) times gain, as a share of the largest first gain or of the most that a gain
+can be, plus weight times score, scaled to lie between 0 and 1 over the pool; so both terms stand on one scale. A selector that
+goes by a ranking takes the rows of its ranking that the constraints still let in; that is the greedy choice of its own objective.
 
 Reference: greedy under a partition of the rows reaches at least half of the best value (Fisher, Nemhauser and Wolsey 1978);
 under a budget of tokens the better of two greedy runs, one by gain and one by gain a token, reaches at least 31 % (Leskovec
@@ -25,7 +24,7 @@ et al. 2007, "Cost-effective Outbreak Detection in Networks", theorem 2).
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,8 @@ from curate.contract.errors import ContractError, DataError, MethodError
 from curate.contract.methods import nearest
 from curate.contract.progress import say
 from curate.rows import groups
+from curate.rows.completion import Completion, cells_of
+from curate.rows.conflict import check_together
 from curate.rows.groups import Group
 from curate.rows.pool import Pool
 
@@ -47,6 +48,8 @@ class Constraints:
 
     budget: rows at most. open: bool (n,), which may be picked. must: int64 (m,), those that are picked first. cost: float64
     (n,), tokens of each row, with tokens, how many there may be in all. quality: float64 (n,) between 0 and 1, and its weight.
+    refused: filled while rows are picked, one entry for each refusal of a row because the selection could not have been
+    completed with it; one list for all that ``ordered`` gives.
     """
 
     budget: int
@@ -57,6 +60,7 @@ class Constraints:
     tokens: int = 0
     quality: np.ndarray | None = None
     weight: float = 0.0
+    refused: list[int] = field(default_factory=list)
 
     @staticmethod
     def none(rows: int, budget: int) -> Constraints:
@@ -98,8 +102,7 @@ class Constraints:
         for row in rows:
             if not remaining.rows:
                 break
-            if remaining.open[row]:
-                remaining.take(row)
+            if remaining.take(row):
                 index.append(row)
         return np.array(index, dtype=np.int64)
 
@@ -121,7 +124,8 @@ class Constraints:
 
 
 class Remaining:
-    """Which rows may still be picked while picks are made. open: bool (n,). rows: how many more there may be at most."""
+    """Which rows may still be picked while picks are made. open: bool (n,); where limits on several columns cross, ``take`` may
+    still refuse one of these. rows: how many more there may be at most."""
 
     def __init__(self, constraints: Constraints):
         self.open = constraints.open.copy()
@@ -131,14 +135,23 @@ class Remaining:
         ]
         for code, limit, *_ in self._groups:
             self.open &= np.append(limit > 0, True)[code]
+        self._completion, self._refused = _completion(constraints), constraints.refused
         self._cost, self._tokens = constraints.cost, float(constraints.tokens)
         if self._cost is not None:
             self._dearest = np.argsort(-self._cost, kind="stable")  # rows that no longer fit stand at its front
             self._at = 0
             self._close_dear()
 
-    def take(self, row: int) -> None:
-        """``row`` is picked."""
+    def take(self, row: int) -> bool:
+        """Picks ``row`` and gives True, or False where it may not be picked, now or ever."""
+        if not self.open[row]:
+            return False
+        if self._completion is not None:
+            if not self._completion.allows(row):
+                self.open[self._completion.rows_like(row)] = False
+                self._refused.append(row)
+                return False
+            self._completion.take(row)
         self.open[row] = False
         self.rows -= 1
         if self.rows == 0:
@@ -152,12 +165,25 @@ class Remaining:
         if self._cost is not None:
             self._tokens -= self._cost[row]
             self._close_dear()
+        return True
 
     def _close_dear(self) -> None:
         assert self._cost is not None
         while self._at < len(self._dearest) and self._cost[self._dearest[self._at]] > self._tokens:
             self.open[self._dearest[self._at]] = False
             self._at += 1
+
+
+def _completion(constraints: Constraints) -> Completion | None:
+    """What holds picks to limits on several columns that cross; None where no two do, or where these rows cannot meet them
+    (a part of a pool)."""
+    size = [np.bincount(g.code[constraints.open & (g.code >= 0)], minlength=len(g.limit)) for g in constraints.groups]
+    crossing = [group for group, rows in zip(constraints.groups, size, strict=True) if (rows > group.limit).any()]
+    if constraints.cost is not None or len(crossing) < 2:
+        return None
+    cells = cells_of(crossing, constraints.open, constraints.budget)
+    completion = Completion(cells, constraints.must, constraints.budget)
+    return completion if completion.possible else None
 
 
 def _members(code: np.ndarray, groups: int) -> tuple[np.ndarray, np.ndarray]:
@@ -246,29 +272,35 @@ def build(
     must_have: list[str] | dict[str, Any] | None = None,
     must_not_have: list[str] | dict[str, Any] | None = None,
     quality: dict[str, float] | None = None,
+    closed: np.ndarray | None = None,
     folder: Path | None = None,
 ) -> Constraints:
     """Binds options to a pool. Raises MethodError for a wrong option, DataError where no selection could obey, and says why.
 
-    budget: rows, or {"tokens": int, "tokenizer": str}, counted over messages' text: prompt and response.
+    budget: rows, or {"tokens": int, "tokenizer": str}, counted over messages' text: prompt and response. closed: bool (n,),
+    rows that the method itself never picks.
     """
     problem = budget_problem(budget)
     if problem:
         raise MethodError(f"select {method}: {problem}")
     common(quotas=quotas, at_most=at_most, must_have=must_have, must_not_have=must_not_have, quality=quality)
-    opened = ~_named(method, pool, must_not_have, "must_not_have")
-    if must_not_have and opened.all():
+    must_not = _named(method, pool, must_not_have, "must_not_have")
+    if must_not_have and not must_not.any():
         say(f"  select {method}: must_not_have names {must_not_have}, and no row of this pool is so")
     must = _named(method, pool, must_have, "must_have")
-    if (must & ~opened).any():
-        row = pool.ids[int(np.flatnonzero(must & ~opened)[0])]
-        raise DataError(f"select {method}: row {row} is in must_have and in must_not_have; take it out of one")
+    closed = np.zeros(len(pool), bool) if closed is None else closed
+    for never, where in ((must_not, "in must_not_have"), (closed, "of the target")):
+        if (must & never).any():
+            row = pool.ids[int(np.flatnonzero(must & never)[0])]
+            raise DataError(f"select {method}: row {row} is in must_have and {where}; take it out of one")
+    opened = ~must_not & ~closed
     if isinstance(budget, dict):
         cost = _tokens_of(method, pool, budget, folder)
         tokens, budget = int(budget["tokens"]), int(opened.sum())
     else:
         cost, tokens = None, 0
-    _enough(method, budget, cost, tokens, opened, must)
+    out = [word for word, rows in (("must_not_have", must_not), ("the target", closed)) if rows.any()]
+    _enough(method, budget, cost, tokens, opened, must, " and ".join(out))
     bounds = [
         groups.quota(method, pool, column, share, budget, opened, cost is not None)
         for column, share in (quotas or {}).items()
@@ -276,6 +308,8 @@ def build(
     bounds += [groups.cap(method, pool, column, most) for column, most in (at_most or {}).items()]
     for group in bounds:
         groups.check_fits(method, group, opened, must, budget, cost is not None)
+    if cost is None:
+        check_together(method, bounds, opened, must, must_not, budget)
     score, weight = None, 0.0
     for column, share in (quality or {}).items():
         score, weight = _scaled(method, pool, column), float(share)
@@ -294,9 +328,9 @@ def _tokens_of(method: str, pool: Pool, budget: dict[str, Any], folder: Path | N
 
 
 def _enough(
-    method: str, budget: int, cost: np.ndarray | None, tokens: int, opened: np.ndarray, must: np.ndarray
+    method: str, budget: int, cost: np.ndarray | None, tokens: int, opened: np.ndarray, must: np.ndarray, out: str
 ) -> None:
-    """Whether the pool has the rows for a budget, and the budget has room for the rows of must_have."""
+    """Whether the pool has the rows for a budget, and the budget has room for the rows of must_have. out: what closes rows."""
     if cost is not None:
         if cost[must].sum() > tokens:
             raise DataError(
@@ -305,7 +339,7 @@ def _enough(
         return
     rows, left = len(opened), int(opened.sum())
     if budget > left:
-        less = f", {left:,} of which are left by must_not_have" if left < rows else ""
+        less = f", {left:,} of which are left by {out}" if left < rows else ""
         raise DataError(
             f"select {method}: the budget of {budget:,} is larger than the pool of {rows:,} rows{less}; "
             f"ask for at most {left:,}, or filter less"
@@ -365,8 +399,7 @@ def numbers(method: str, pool: Pool, column: str) -> np.ndarray:
 
 
 def check(method: str, constraints: Constraints, index: np.ndarray, where: object) -> None:
-    """Holds picks to what was asked. where: of the method's source, for what can only be its own fault. DataError says which
-    constraint could not be met together with the others."""
+    """Holds picks to what was asked, which ``build`` has seen can be met: DataError names the method's source, ``where``."""
     distinct, fault = np.unique(index), f"this is a defect of {where}"
     if len(distinct) < len(index) or (len(distinct) and (distinct[0] < 0 or distinct[-1] >= len(constraints.open))):
         raise DataError(f"select {method} gave a row twice, or one that is not in the pool; {fault}")
@@ -378,23 +411,12 @@ def check(method: str, constraints: Constraints, index: np.ndarray, where: objec
         raise DataError(f"select {method} gave more tokens than the {constraints.tokens:,} asked; {fault}")
     for group in constraints.groups:
         got = np.bincount(group.code[index][group.code[index] >= 0], minlength=len(group.limit))
-        if (got > group.limit).any():
-            raise DataError(f"select {method} gave more rows of one {group.column} than are let in; {fault}")
-        short = np.flatnonzero(got < group.limit)
-        if group.exact and len(short):
-            said = ", ".join(f"{group.column} {group.names[i]}: {got[i]:,} of {group.limit[i]:,}" for i in short[:5])
-            raise DataError(
-                f"select {method}: the greedy choice could not meet all constraints together; the quotas that fell short are "
-                f"{said}; lower them, raise at_most, or filter less"
-            )
+        wrong = np.flatnonzero(got > group.limit if not group.exact else got != group.limit)
+        if len(wrong):
+            said = ", ".join(f"{group.names[i]}: {got[i]:,} for {group.limit[i]:,}" for i in wrong[:5])
+            raise DataError(f"select {method} did not obey {group.said} ({said}); {fault}")
     if constraints.cost is None and len(index) < constraints.budget:
-        limits = " and ".join(f"at_most of {group.column}" for group in constraints.groups if not group.exact)
-        if not limits:
-            raise DataError(f"select {method} gave {len(index):,} rows for a budget of {constraints.budget:,}; {fault}")
-        raise DataError(
-            f"select {method}: under {limits} the greedy choice came to {len(index):,} rows, fewer than the budget of "
-            f"{constraints.budget:,}; raise them, or lower the budget"
-        )
+        raise DataError(f"select {method} gave {len(index):,} rows for a budget of {constraints.budget:,}; {fault}")
 
 
 __all__ = ["Constraints", "Group", "Remaining", "build", "check", "common", "numbers"]

@@ -18,13 +18,19 @@ OTHERS = "all others"
 
 @dataclass(frozen=True)
 class Group:
-    """At most ``limit[code[i]]`` rows like row i; code -1 is free. exact: the limits are quotas, to be reached."""
+    """At most ``limit[code[i]]`` rows like row i; code -1 is free. option: quotas or at_most, as it was asked. exact: the limits
+    are to be reached; those of quotas are, but under a budget of tokens."""
 
     column: str
     names: tuple[str, ...]
     code: np.ndarray  # int32 (n,)
     limit: np.ndarray  # int64 (g,)
+    option: str = "at_most"
     exact: bool = False
+
+    @property
+    def said(self) -> str:
+        return f"{self.option} of {self.column}"
 
 
 def _codes(method: str, pool: Pool, column: str) -> tuple[np.ndarray, list[str]]:
@@ -71,7 +77,7 @@ def quota(method: str, pool: Pool, column: str, share: Any, budget: int, opened:
     place = {name: number for number, name in enumerate(wanted)}
     renumbered = np.array([*(place.get(name, len(place)) for name in names), len(place)], np.int32)
     limit = np.array([*wanted.values(), budget - total if not by_tokens else budget], np.int64)
-    return Group(column, (*wanted, OTHERS), renumbered[code], limit, exact=not by_tokens)
+    return Group(column, (*wanted, OTHERS), renumbered[code], limit, "quotas", exact=not by_tokens)
 
 
 def _by_size(share: str, names: list[str], sizes: np.ndarray, rest: int, budget: int) -> dict[str, int]:
@@ -105,11 +111,10 @@ def check_fits(method: str, group: Group, opened: np.ndarray, must: np.ndarray, 
     """Whether one group's limits alone can be obeyed."""
     size = np.bincount(group.code[opened & (group.code >= 0)], minlength=len(group.limit))
     forced = np.bincount(group.code[must & (group.code >= 0)], minlength=len(group.limit))
-    word = "quotas" if group.exact else "at_most"
     for name, most, has, musts in zip(group.names, group.limit.tolist(), size.tolist(), forced.tolist(), strict=True):
         if musts > most:
             raise DataError(
-                f"select {method}: must_have names {musts:,} rows of {group.column} {name}, and {word} lets in {most:,}"
+                f"select {method}: must_have names {musts:,} rows of {group.column} {name}, and {group.option} lets in {most:,}"
             )
         if group.exact and has < most:
             raise DataError(
@@ -120,6 +125,6 @@ def check_fits(method: str, group: Group, opened: np.ndarray, must: np.ndarray, 
     reach = int(np.minimum(size, group.limit).sum()) + free
     if not by_tokens and reach < budget:
         raise DataError(
-            f"select {method}: {word} of {group.column} lets in {reach:,} rows, fewer than the budget of {budget:,}; "
+            f"select {method}: {group.said} lets in {reach:,} rows, fewer than the budget of {budget:,}; "
             "raise it, or lower the budget"
         )

@@ -75,8 +75,7 @@ def _best(ranking: np.ndarray, label: np.ndarray, per_cluster: int, wanted: Cons
     first = sum(min(rows, per_cluster) for rows in count)
     for most in (per_cluster, len(ranking)):
         for row in ranking.tolist():
-            if remaining.open[row] and count[label[row]] < most:
-                remaining.take(row)
+            if count[label[row]] < most and remaining.take(row):
                 picks.append(row)
                 count[label[row]] += 1
                 first += most == per_cluster

@@ -80,10 +80,9 @@ def _in_turn(nearest: np.ndarray, label: np.ndarray, wanted: Constraints) -> np.
         left = []
         for queue, had in turns:
             if had <= turn:
-                row = next((row for row in queue if remaining.open[row]), None)
+                row = next((row for row in queue if remaining.take(row)), None)
                 if row is None:
                     continue
-                remaining.take(row)
                 picks.append(row)
             left.append((queue, had))
         turns, turn = left, turn + 1

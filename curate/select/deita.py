@@ -72,8 +72,7 @@ def select(
                     advance(len(kept.rows) - before)
     index, gain = list(kept.rows), list(kept.gains)
     for row, one in zip(kept.passed, kept.passed_gains, strict=True):
-        if remaining.open[row]:
-            remaining.take(row)
+        if remaining.take(row):
             index.append(row)
             gain.append(one)
     refilled = len(index) - len(kept.rows)
@@ -101,11 +100,12 @@ class _Kept:
             if limited and self._too_like(float(cosine[i]), vectors[i]):
                 passed.append(i)
                 continue
+            if not remaining.take(row):
+                continue
             place = len(self.rows)
             self.vectors[place] = vectors[i]
             self.rows.append(row)
             kept.append(i)
-            remaining.take(row)
             nearer = i + 1 + np.flatnonzero(among[i, i + 1 :] > cosine[i + 1 :])
             cosine[nearer], like[nearer] = among[i, nearer], place
         nearest = self.vectors[np.maximum(like, 0)]

@@ -18,6 +18,7 @@ import numpy as np
 from curate.contract.progress import bar
 from curate.rows.constraints import Constraints, Remaining
 from curate.rows.pool import Picks
+from curate.select.bound import Bound, certificate
 
 _FRONT = 1_024  # rows of the largest bounds that are looked at for a pick; all others are known to be below these
 _BLOCK = 64  # rows whose gains are brought up to date at first, and twice as many each time that this was not enough,
@@ -67,11 +68,14 @@ def greedy(
         first = replace(constraints, budget=1, must=constraints.must[:0], cost=None, quality=None)
         scale = max(Pass(make(), first, label, tie).run().gains, default=1.0) or 1.0
     passes = [
-        Pass(make(), constraints, label, tie, scale, samples, epsilon, by_token).run()
+        Pass(make(), constraints, label, tie, scale, samples, epsilon, by_token, certify).run()
         for by_token in ((False, True) if constraints.cost is not None and certify else (False,))
     ]
     best = max(passes, key=lambda one: sum(one.gains))
-    facts = {"certificate": best.certificate()} if certify and len(best.picks) else {}
+    facts, bounds = {}, [one.bound for one in passes if one.bound is not None]
+    if bounds and len(best.picks):
+        slack = len(best.picks) * tie / scale
+        facts["certificate"] = certificate(bounds, sum(best.gains), slack, sampled=samples is not None)
     return Picks(np.array(best.picks, dtype=np.int64), np.array(best.gains, dtype=np.float32), facts)
 
 
@@ -88,10 +92,12 @@ class Pass:
         samples: np.ndarray | None = None,
         epsilon: float = 0.1,
         by_token: bool = False,
+        certify: bool = False,
     ):
         self.objective, self.constraints, self.label = objective, constraints, label
         self.tie, self.scale = tie, scale
         self.samples, self.epsilon = samples, epsilon
+        self.bound = Bound(constraints, scale) if certify else None
         self.cost = constraints.cost if by_token else None
         self.remaining: Remaining = constraints.begin()
         self.picks: list[int] = []
@@ -106,15 +112,23 @@ class Pass:
         with bar(wanted.budget if wanted.cost is None else None, self.label) as advance:
             for row in wanted.must.tolist():
                 self._take(row, np.array([row]))
+            self._look()
             while self.remaining.rows and self.remaining.open.any():
                 if self.samples is not None:
                     row = self._of_sample(_sample(self.samples, expected, self.epsilon, step, self.remaining.open))
                 else:
                     row = self._of_all() if self.objective.exact else self._lazily()
-                self._take(row, None)
-                step += 1
-                advance(1)
+                if self._take(row, None):
+                    step += 1
+                    advance(1)
+                    if self.bound is not None and self.bound.due(row):
+                        self._look()
+            self._look()
         return self
+
+    def _look(self) -> None:
+        if self.bound is not None:
+            self.bound.look(self.objective, self.picks, self.gains)
 
     def _expected(self) -> int:
         """How many picks there will be, about."""
@@ -123,14 +137,16 @@ class Pass:
             return wanted.budget
         return int(wanted.tokens / wanted.cost[wanted.open].mean())
 
-    def _take(self, row: int, stale: np.ndarray | None) -> None:
+    def _take(self, row: int, stale: np.ndarray | None) -> bool:
+        if not self.remaining.take(row):
+            return False
         if stale is not None and not self.objective.exact:
             self.objective.refresh(stale, stale)
         rows = np.array([row])
         self.gains.append(float(self.constraints.combined(self.objective.gain[rows], self.scale, rows)[0]))
         self.picks.append(row)
         self.objective.add(row)
-        self.remaining.take(row)
+        return True
 
     def _score(self, rows: np.ndarray | slice) -> np.ndarray:
         """What rows are compared by: gain with quality, a token where tokens count."""
@@ -196,43 +212,6 @@ class Pass:
         """Scores closer than this are rounding."""
         tie = self.tie / self.scale
         return tie if self.cost is None else tie / self.cost[rows]
-
-    def certificate(self) -> dict[str, float]:
-        """value: the objective of the picks. upper_bound: no choice that obeys the constraints has more: the value, and what
-        the best of the other rows would add if each added as much as it would now. ratio: value / upper_bound."""
-        wanted = self.constraints
-        rest = wanted.open.copy()
-        rest[self.picks] = False
-        rows = np.flatnonzero(rest)
-        if not self.objective.exact and len(rows):
-            many = min(len(rows), 4 * max(wanted.budget if wanted.cost is None else len(self.picks), 1))
-            top = rows[np.argpartition(-self._score(rows), many - 1)[:many]]
-            for start in range(0, many, _BLOCK):
-                self.objective.refresh(top[start : start + _BLOCK], top[start:])
-        more = np.maximum(wanted.combined(self.objective.gain[rows], self.scale, rows), 0.0)
-        value = float(np.sum(self.gains))
-        bound = value + _most(wanted, rows, more)
-        return {"value": value, "upper_bound": bound, "ratio": value / bound if bound > 0 else 1.0}
-
-
-def _most(constraints: Constraints, rows: np.ndarray, more: np.ndarray) -> float:
-    """The most that a feasible choice of ``rows`` could add, were their gains not to fall."""
-    order = np.argsort(-more, kind="stable")
-    if constraints.cost is not None:
-        density = np.argsort(-more / constraints.cost[rows], kind="stable")
-        spent = np.cumsum(constraints.cost[rows][density])
-        share = np.clip(1 - (spent - constraints.tokens) / constraints.cost[rows][density], 0, 1)
-        return float(more[density] @ share)
-    bounds = [float(more[order[: constraints.budget]].sum())]
-    for group in constraints.groups:
-        code = group.code[rows[order]]
-        by_group = np.argsort(code, kind="stable")
-        start = np.searchsorted(code[by_group], code[by_group])
-        place = np.empty(len(order), np.int64)
-        place[by_group] = np.arange(len(order)) - start
-        fits = (code < 0) | (place < np.append(group.limit, 0)[code])
-        bounds.append(float(more[order[fits][: constraints.budget]].sum()))
-    return min(bounds)
 
 
 def _sample(samples: np.ndarray, expected: int, epsilon: float, step: int, opened: np.ndarray) -> np.ndarray:

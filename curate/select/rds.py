@@ -22,7 +22,7 @@ al. 2024, "LESS: Selecting Influential Data for Targeted Instruction Tuning", ar
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import polars as pl
@@ -60,11 +60,8 @@ def select(
         raise MethodError(f"select rds: how is '{how}'; it is one of round_robin, max, mean")
     order, vectors = unit_by_id(pool, "rds")
     wanted = (constraints or Constraints.none(len(pool), budget)).ordered(order)
-    asked = _target(pool, target)[order]
-    both = order[wanted.must[asked[wanted.must]]]
-    if len(both):
-        raise DataError(f"select rds: row {pool.ids[both[0]]} is of the target and in must_have; take it out of one")
-    wanted = _without(wanted, asked)
+    asked = closed(pool, target)[order]
+    wanted = replace(wanted, open=wanted.open & ~asked)
     queries = vectors[asked]
     near = _Near(vectors, queries, wanted)
     if how == "round_robin":
@@ -76,8 +73,8 @@ def select(
     return Picks(order[index], gain.astype(np.float32), {"queries": len(queries)})
 
 
-def _target(pool: Pool, target: dict) -> np.ndarray:
-    """bool (n,): the rows that the target names."""
+def closed(pool: Pool, target: dict, **_: Any) -> np.ndarray:
+    """bool (n,): the rows that the target names, which are never picked and do not count where constraints are bound."""
     if not target:
         raise MethodError("select rds: target names no column; write it as {source: gsm8k}")
     mask = np.ones(len(pool), dtype=bool)
@@ -89,17 +86,6 @@ def _target(pool: Pool, target: dict) -> np.ndarray:
             f"select rds: the target {target} names no row of this pool of {len(pool):,}; an earlier step may have removed them"
         )
     return mask
-
-
-def _without(wanted: Constraints, asked: np.ndarray) -> Constraints:
-    """The constraints with the target's rows closed."""
-    opened = wanted.open & ~asked
-    if wanted.cost is None and wanted.budget > opened.sum():
-        raise DataError(
-            f"select rds: the budget of {wanted.budget:,} is larger than what is left of {len(asked):,} rows without the "
-            f"{int(asked.sum()):,} of the target, {int(opened.sum()):,}; ask for less, or narrow the target"
-        )
-    return replace(wanted, open=opened)
 
 
 class _Near:
@@ -142,16 +128,15 @@ def _in_turn(near: _Near, wanted: Constraints) -> tuple[np.ndarray, np.ndarray]:
     query = 0
     while remaining.rows and remaining.open.any():
         rows, score = lists[query]
-        while at[query] < len(rows) and not remaining.open[rows[at[query]]]:
+        while at[query] < len(rows) and not remaining.take(int(rows[at[query]])):
             at[query] += 1
         if at[query] == len(rows):
             start = query - query % _BLOCK
             for other, one in enumerate(near.block(start), start):
                 lists[other], at[other] = _top(one, remaining.open, many), 0
-            rows, score = lists[query]
+            continue
         index.append(int(rows[at[query]]))
         gain.append(score[at[query]])
-        remaining.take(index[-1])
         query = (query + 1) % len(lists)
     return np.array(index, dtype=np.int64), np.array(gain)
 

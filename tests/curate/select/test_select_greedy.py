@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import tamis
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.rows import constraints
 from curate.rows.pool import Picks, Pool
@@ -636,10 +637,18 @@ def test_rds_says_what_is_wrong_with_its_target():
         rds.select(pool, 3, target={})
     with pytest.raises(ContractError, match="needs the column `origin`"):
         rds.select(pool, 3, target={"origin": "x"})
-    with pytest.raises(DataError, match=r"budget of 55 .* left of 60 rows without the 6 of the target, 54"):
-        rds.select(pool, 55, target={"source": "target"})
-    with pytest.raises(DataError, match=r"left of 60 rows without the 60 of the target, 0"):
-        rds.select(pool, 1, target={"source": ["a", "b", "c", "target"]})
-    wanted = constraints.build("rds", pool, 5, must_have=["id0059"])
-    with pytest.raises(DataError, match="row id0059 is of the target and in must_have"):
-        rds.select(pool, 5, target={"source": "target"}, constraints=wanted)
+    with pytest.raises(
+        DataError, match="budget of 55 is larger than the pool of 60 rows, 54 of which are left by the target"
+    ):
+        tamis.select(pool, "rds", budget=55, target={"source": "target"})
+    with pytest.raises(DataError, match="the pool of 60 rows, 0 of which are left by the target"):
+        tamis.select(pool, "rds", budget=1, target={"source": ["a", "b", "c", "target"]})
+    with pytest.raises(DataError, match="row id0059 is in must_have and of the target"):
+        tamis.select(pool, "rds", budget=5, target={"source": "target"}, must_have=["id0059"])
+
+
+def test_the_rows_of_a_target_count_in_no_quota():
+    pool = random_pool()
+    picks = tamis.select(pool, "rds", budget=9, target={"source": "target"}, quotas={"source": "equal"})
+    got = dict(pool.table["source"][picks.index.tolist()].value_counts().iter_rows())
+    assert got == {"a": 3, "b": 3, "c": 3}
