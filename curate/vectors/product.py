@@ -10,7 +10,7 @@ import numpy as np
 
 from curate.contract.threads import one_thread
 
-_LEFT, _RIGHT = 1_024, 4_096  # sides of a tile, whose cells take 16 MB
+_LEFT, _RIGHT = 512, 2_048  # sides of a tile: smaller ones cost a tenth more, larger ones leave processors idle
 _ALONG = 16_384  # rows that are multiplied with one vector at a time
 _SMALL = 2**24  # multiplications, below which to start threads costs more than they save
 
