@@ -5,7 +5,7 @@
     pool = tamis.pool(table, vectors)                            # a polars table with an `id`, and optionally vectors
     picks = tamis.select(pool, "facility_location", budget=1000)
     table[picks.index.tolist()]
-    tamis.diversity(pool, picks)                                 # measures, each beside 100 random subsets of the same size
+    tamis.diversity(pool, picks)                                 # measures, each beside random subsets of the same size
 
 Nothing heavy is imported until a function needs it.
 """
@@ -136,9 +136,10 @@ def select(
     return pick(found, pool, whole, options, seed)
 
 
-def diversity(pool: Pool, picks: Picks, *, seed: int = 0, subsets: int = 100) -> list[dict[str, Any]]:
-    """How diverse picks are: a dict a measure with name, about, better, value, random_mean, random_sd, z and percentile, against
-    random subsets of the same size. See curate/diversity/against_random.py for costs; measures that do not apply are left out."""
+def diversity(pool: Pool, picks: Picks, *, seed: int = 0, subsets: int | None = None) -> dict[str, Any]:
+    """How diverse picks are, against random subsets of the same size: as a whole, subsets, p, largest, z and clear, and under
+    ``measures`` a dict a measure with name, about, better, value, random_mean, random_sd, z, percentile and p.
+    curate/diversity/family.py says what they are, against_random.py what they cost; measures that do not apply are left out."""
     from curate.diversity.against_random import report
 
     return report(pool.table, pool.vectors, picks.index, seed=seed, subsets=subsets)

@@ -48,7 +48,7 @@ def report(
 ) -> None:
     """What a selection kept of its pool: diversity against random subsets, shares, lengths, a map, on one page."""
     from curate.contract import progress
-    from curate.diversity import against_random
+    from curate.diversity import family
     from curate.report import funnel, selection_report
 
     with progress.shown():
@@ -61,7 +61,10 @@ def report(
             print_json(selection_report.data(work, stage))
         else:
             path, numbers = selection_report.write(work, stage)
-            title = "Diversity, against 100 random subsets of the same size (alike: |z| below 3)"
-            print_table(against_random.rows(numbers["diversity"]), title=title)
+            if diversity := numbers["diversity"]:
+                title = f"Diversity, against {diversity['subsets']} random subsets of the same size"
+                print_table(family.rows(diversity), title=title)
+                if whole := family.whole(diversity):
+                    say(f"As a whole: {whole}.")
             say(f"{path}")
     warn(funnel.earlier(work))

@@ -2,8 +2,7 @@
 
 A value by itself says little: nearly all measures grow or fall with the size of the subset, and each has its own scale. So each
 is also taken on random subsets of the same size, and z says how many of their standard deviations the selection lies from their
-mean. Where values are normal, about one measure in twenty lies beyond 2 by chance and one in four hundred beyond 3; measures of
-the same vectors rise and fall together.
+mean. Which z is far, with so many measures, is told by ``curate/diversity/family.py``.
 
 The measures are the files in ``curate/diversity``; each says what it is, what it costs and where it comes from. One that does
 not apply (no vectors, no cluster column, no templates) is left out.
@@ -13,6 +12,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,30 +23,40 @@ from curate.contract import columns
 from curate.contract.draws import draws, pairs
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.contract.progress import track
+from curate.contract.threads import one_thread
+from curate.diversity import family
 from curate.diversity.sample import Sample
 from curate.vectors.density import around
 from curate.vectors.unit import unit
 
 POOL_ROWS = 20_000  # that stand for the pool in coverage and density
-_DIGITS = 6  # of a value; the rest of a float32 sum depends on the number of threads
-CLEAR = 3.0  # a z beyond this is told apart from chance: of twenty measures one lies beyond 2 by chance alone
+_SUBSETS, _FEW = 100, 39  # random ones; the few are enough to tell apart what only one random selection in 40 reaches
+_LARGE = 2_000  # rows, above which the few must do
+_AT_ONCE = 4  # threads, of which each holds 80 MB of cosines
 
 
 def report(
-    table: pl.DataFrame, vectors: np.ndarray | None, chosen: np.ndarray, *, seed: int = 0, subsets: int = 100
-) -> list[dict[str, Any]]:
-    """One dict a measure: name, about (one plain line), better ("higher", "lower" or None: what is more diverse), value,
-    random_mean, random_sd, z, percentile (of the value among the random ones, 0 to 100, ties half).
+    table: pl.DataFrame, vectors: np.ndarray | None, chosen: np.ndarray, *, seed: int = 0, subsets: int | None = None
+) -> dict[str, Any]:
+    """The measures of a selection, and all of them together: see ``family.against``.
 
-    table: the pool, n rows. vectors: its vectors (n, d) of any length, or None. chosen: int64 (k,), the selected rows of it, in any
-    order. z is None where all random subsets have the same value. The result does not depend on the order of the pool or of
-    ``chosen``: subset number i is the k rows whose hash of (seed, i // 2, id) is lowest.
+    table: the pool, n rows. vectors: its vectors (n, d) of any length, or None. chosen: int64 (k,), the selected rows of it,
+    in any order. subsets: how many random ones; None for 100, and 39 where k is above 2,000. The result does not depend on the
+    order of the pool or of ``chosen``, or on the number of threads: subset number i is the k rows whose hash of (seed, i // 2,
+    id) is lowest.
 
-    Time: a pool of 50,000 x 384, 1,000 chosen and 100 subsets take about 30 seconds of processor time, 10,000 of a million some
-    minutes. Memory: the vectors twice more as float32, 80 MB of cosines twice, 8 bytes a word of all rows of any subset.
+    Time: 1,000 of 50,000 rows of 384 take about 30 seconds of processor time, 5,000 of 25,000 about 40, 10,000 of a million
+    some minutes; by the clock as much less as there are threads, four at most. Memory: the vectors twice more as float32, 80 MB
+    of cosines twice and once a thread, 8 bytes a word of all rows of any subset.
     """
+    subsets = how_many(len(chosen)) if subsets is None else subsets
     chosen = _checked(table, vectors, chosen, subsets)
     return reports(table, vectors, [chosen], len(chosen), seed=seed, subsets=subsets)[0][0]
+
+
+def how_many(size: int) -> int:
+    """Random subsets of so many rows that a selection is held against."""
+    return _SUBSETS if size <= _LARGE else _FEW
 
 
 def reports(
@@ -56,8 +66,8 @@ def reports(
     size: int,
     *,
     seed: int = 0,
-    subsets: int = 100,
-) -> tuple[list[list[dict[str, Any]]], list[tuple[np.ndarray, dict[str, float]]]]:
+    subsets: int,
+) -> tuple[list[dict[str, Any]], list[tuple[np.ndarray, dict[str, float]]]]:
     """(the report of each selection; the rows of each random subset and its measures), the random subsets measured once.
 
     selections: int64 (size,) each, rows of the same pool. size: of the random subsets.
@@ -70,79 +80,11 @@ def reports(
     taken = [*(np.sort(place[chosen]) for chosen in selections), *random]
     scaled = None if vectors is None else unit(vectors, "the diversity report", order)
     metrics = _metrics()
-    about: dict[str, tuple[str, str | None]] = {name: said for metric in metrics for name, said in metric.ABOUT.items()}
-    values = [
-        {name: value for metric in metrics for name, value in metric.measure(sample).items()}
-        for sample in track(_samples(table, scaled, taken, metrics, seed), "random subsets", len(taken))
-    ]
+    about = {name: said for metric in metrics for name, said in metric.ABOUT.items()}
+    values = _measured(table, scaled, taken, metrics, seed)
     mine, chance = values[: len(selections)], values[len(selections) :]
-    lines = [
-        [
-            _line(name, *about[name], value, [other[name] for other in chance if name in other])
-            for name, value in measures.items()
-        ]
-        for measures in mine
-    ]
-    return lines, [(order[subset], measures) for subset, measures in zip(random, chance, strict=True)]
-
-
-def toward_diverse(line: dict[str, Any]) -> float | None:
-    """z of a line of the report, its sign such that more is more diverse where one of both ends is."""
-    return None if line["z"] is None else -line["z"] if line["better"] == "lower" else line["z"]
-
-
-def rows(measures: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The report as the lines of a plain table, the columns in order; a cell is text, a number or None."""
-    return [
-        {
-            "measure": line["name"],
-            "value": line["value"],
-            "random": f"{line['random_mean']:.4g} ± {line['random_sd']:.2g}" if line["random_mean"] is not None else "",
-            "z": f"{line['z']:+.1f}" if line["z"] is not None else "",
-            "percentile": line["percentile"],
-            "than random": _verdict(line["better"], line["z"]),
-            "what": line["about"],
-        }
-        for line in measures
-    ]
-
-
-def _verdict(better: str | None, z: float | None) -> str:
-    if z is None:
-        return ""
-    if abs(z) < CLEAR:
-        return "alike"
-    if better is None:
-        return "higher" if z > 0 else "lower"
-    return "more diverse" if (z > 0) == (better == "higher") else "less diverse"
-
-
-def _line(name: str, about: str, better: str | None, value: float, others: list[float]) -> dict[str, Any]:
-    mean = sd = z = percentile = None
-    if len(others) > 1:
-        random = np.asarray(others, dtype=np.float64)
-        mean, sd = float(random.mean()), float(random.std(ddof=1))
-        noise = 1e-6 * max(abs(mean), 1)  # what rounding alone makes of equal values
-        if sd <= noise:
-            sd = 0.0
-        else:
-            z = round((value - mean) / sd, 3)
-        same = np.abs(random - value) <= noise
-        percentile = round(100 * float(((random < value) & ~same).mean() + same.mean() / 2), 1)
-    return {
-        "name": name,
-        "about": about,
-        "better": better,
-        "value": _rounded(value),
-        "random_mean": _rounded(mean),
-        "random_sd": _rounded(sd),
-        "z": z,
-        "percentile": percentile,
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else float(f"{value:.{_DIGITS}g}")
+    told = [family.against(about, measures, chance) for measures in mine]
+    return told, [(order[subset], measures) for subset, measures in zip(random, chance, strict=True)]
 
 
 def _checked(table: pl.DataFrame, vectors: np.ndarray | None, chosen: np.ndarray, subsets: int) -> np.ndarray:
@@ -177,10 +119,11 @@ def _random(ids: pl.Series, k: int, subsets: int, seed: int) -> Iterator[np.ndar
             yield np.sort(np.argpartition(drawn, k - 1)[:k])
 
 
-def _samples(
+def _measured(
     table: pl.DataFrame, vectors: np.ndarray | None, subsets: list[np.ndarray], metrics: list[Any], seed: int
-) -> Iterator[Sample]:
-    """Each subset with what was computed once for all: facts a row, nearness to the pool, density."""
+) -> list[dict[str, float]]:
+    """The measures of each subset. Computed once for all: facts a row, nearness to the pool, density. The subsets are shared among
+    threads, each of which multiplies on its own."""
     used, ids = np.unique(np.concatenate(subsets)), table[columns.ID]
     there = [name for name in table.columns if table[name].null_count() < table.height]
     table = table.select(there)[used]
@@ -195,15 +138,25 @@ def _samples(
     if vectors is not None:
         stands = np.sort(np.argsort(draws(seed, "diversity.pool", ids), kind="stable")[:POOL_ROWS])
         nearest, density = around(vectors, stands, subsets)
-    for number, subset in enumerate(subsets):
+
+    def measured(number: int) -> dict[str, float]:
+        subset = subsets[number]
         index = np.searchsorted(used, subset)
-        yield Sample(
+        sample = Sample(
             table[index],
             None if vectors is None else vectors[subset],
             None if nearest is None else nearest[number],
             None if density is None else density[subset],
             facts[index] if facts.width else None,
         )
+        return {name: value for metric in metrics for name, value in metric.measure(sample).items()}
+
+    with one_thread() as threads, ThreadPoolExecutor(min(threads, _AT_ONCE)) as pool:
+        try:
+            return list(track(pool.map(measured, range(len(subsets))), "random subsets", len(subsets)))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # else Ctrl-C waits for all that is left
+            raise
 
 
 def _metrics() -> list[Any]:

@@ -2,7 +2,7 @@
 
 For a reader: in its paper it went better with the quality of tuned models (r = 0.97) than eleven older measures. Only values
 from one pool and one size can be compared. Higher is more diverse.
-Cost: k^2 x d and sorting k^2 distances: 20 ms for 1,000 rows of 384. Above 4,472 rows it is the mean over as many rows as 20
+Cost: k^2 x d and sorting k^2 distances: 15 ms for 1,000 rows of 384. Above 4,472 rows it is the mean over as many rows as 20
 million pairs allow, drawn by a hash of the id, each against all others.
 
 The mean over rows i of  s_i^density_power * sum_r w_r d_(r) / sum_r w_r,  where d_(1) <= d_(2) <= ... are the cosine distances
@@ -26,11 +26,9 @@ ABOUT = {
 
 
 def measure(sample: Sample, *, density_power: float = 0.5, distance_power: float = 1.0) -> dict[str, float]:
-    if sample.cosines is None or sample.density is None or len(sample) < 2:
+    if sample.distances is None or sample.density is None or len(sample) < 2:
         return {}
-    rows, cosines = sample.cosines
-    distances = 1 - cosines
-    distances.sort(axis=1)  # the row itself is at infinity, hence last
+    rows, distances = sample.distances
     weights = np.arange(1, len(sample), dtype=np.float64) ** -distance_power
-    new = np.maximum(distances[:, :-1] @ (weights / weights.sum()).astype(np.float32), 0)
+    new = np.maximum(distances @ (weights / weights.sum()).astype(np.float32), 0)
     return {"novelsum": float((sample.density[rows].astype(np.float64) ** density_power * new).mean())}

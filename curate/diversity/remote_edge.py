@@ -15,6 +15,6 @@ ABOUT = {"remote_edge": ("cosine distance of the two rows that are most alike", 
 
 
 def measure(sample: Sample) -> dict[str, float]:
-    if sample.cosines is None or len(sample) < 2:
+    if sample.distances is None or len(sample) < 2:
         return {}
-    return {"remote_edge": float(max(1 - float(sample.cosines[1].max()), 0.0))}
+    return {"remote_edge": max(float(sample.distances[1][:, 0].min()), 0.0)}

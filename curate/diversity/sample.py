@@ -8,10 +8,8 @@ table that give one fact a row and are computed once a row, not once a subset. A
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +17,7 @@ import polars as pl
 from curate.contract import columns
 from curate.contract.draws import draws
 
-_PAIRS = 20_000_000  # cosines held at once: 80 MB
+_PAIRS = 20_000_000  # distances held at once: 80 MB
 
 
 @dataclass(frozen=True)
@@ -59,12 +57,11 @@ class Sample:
         vectors = self.vectors.astype(np.float64)
         gram = vectors @ vectors.T if len(vectors) < vectors.shape[1] else vectors.T @ vectors
         zeros = int((~vectors.any(axis=1)).sum())
-        with _one_thread():
-            return np.concatenate([np.maximum(np.linalg.eigvalsh(gram), 0), np.ones(zeros)])
+        return np.concatenate([np.maximum(np.linalg.eigvalsh(gram), 0), np.ones(zeros)])
 
     @cached_property
-    def cosines(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """(rows, cosines): int64 (r,) and float32 (r, k), from each of r rows to all k; -inf from a row to itself.
+    def distances(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """(rows, distances): int64 (r,) and float32 (r, k - 1), 1 - cosine of each of r rows to all others, nearest first.
 
         All rows where k x k is at most 20 million (k up to 4,472), else as many as that allows, drawn by a hash of the id.
         """
@@ -75,16 +72,9 @@ class Sample:
         if k * k > _PAIRS:
             drawn = draws(0, "diversity.pairs", self.table[columns.ID])
             rows = np.sort(np.argsort(drawn, kind="stable")[: max(1, _PAIRS // k)])
-        cosines = self.vectors[rows] @ self.vectors.T
-        cosines[np.arange(len(rows)), rows] = -np.inf
-        return rows, cosines
-
-
-def _one_thread() -> AbstractContextManager[Any]:
-    """The eigenvalues of a few hundred dimensions take 10 ms on one thread, and up to a second on several that wait for each
-    other where processors are shared."""
-    try:
-        from threadpoolctl import threadpool_limits
-    except ImportError:  # it comes with scikit-learn
-        return nullcontext()
-    return threadpool_limits(1)
+        of = self.vectors if len(rows) == k else self.vectors[rows]
+        distances = of @ self.vectors.T
+        np.subtract(1, distances, out=distances)
+        distances[np.arange(len(rows)), rows] = np.inf  # the row itself is last
+        distances.sort(axis=1)
+        return rows, distances[:, : k - 1]

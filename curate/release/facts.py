@@ -15,7 +15,7 @@ import yaml
 from curate.contract import columns, methods
 from curate.contract.errors import MethodError
 from curate.contract.paths import library
-from curate.diversity import against_random
+from curate.diversity import family
 from curate.release.content import COLUMNS, Content
 from curate.release.layout import as_yaml, counted
 from curate.release.metadata import LICENCE_FILE
@@ -123,12 +123,18 @@ def _about(kind: str, method: str) -> str:
 def _selection(manifest: dict[str, Any]) -> dict[str, Any]:
     """What a selection says of itself: its bound, and how diverse it is beside random subsets of the same size."""
     told = manifest["facts"]
+    diversity = told.get("diversity")
     return {
         "stage": manifest["stage"],
         "rows": manifest["out"],
         "pool": told.get("pool", manifest["in"]),
         "certificate": told.get("certificate"),
-        "diversity": against_random.rows(told.get("diversity", [])),
+        "diversity": diversity
+        and {
+            "lines": family.rows(diversity),
+            "subsets": diversity["subsets"],
+            "whole": family.whole(diversity),
+        },
     }
 
 

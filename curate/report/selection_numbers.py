@@ -14,8 +14,6 @@ from curate.report.selection import Selection
 from curate.report.words import cut, plain
 from curate.rows import table
 
-SUBSETS = 100  # random ones that every measure is held against
-
 _GROUPS = (columns.SOURCE, columns.TASK, columns.TASK_CLUSTER, columns.LICENSE)
 _TEXTS, _TEXT = 10, 220  # texts shown of each kind; characters of each
 _BINS = 20
@@ -41,7 +39,7 @@ def numbers(selection: Selection, seed: int) -> dict[str, Any]:
         "outside": selection.outside,
         "old": selection.old,
         "certificate": facts.pop("certificate", None),
-        "diversity": facts.pop("diversity", None) or _diversity(selection, seed),
+        "diversity": _diversity(selection, facts.pop("diversity", None), seed),
         "facts": facts,
         "groups": {by: _groups(selection, by) for by in (*_GROUPS, *selection.names) if by in selection.pool.columns},
         "lengths": {name: _lengths(selection, name) for name in (columns.PROMPT, columns.RESPONSE)},
@@ -51,14 +49,16 @@ def numbers(selection: Selection, seed: int) -> dict[str, Any]:
     }
 
 
-def _diversity(selection: Selection, seed: int) -> list[dict[str, Any]]:
+def _diversity(selection: Selection, told: Any, seed: int) -> dict[str, Any] | None:
+    """What the stage told of it, or what is measured now; None where nothing was kept."""
     from curate.diversity.against_random import report
 
+    if isinstance(told, dict):  # an earlier version told a list
+        return told
     if not len(selection.chosen):
-        return []
+        return None
     say("  report: measures of diversity")
-    measures = report(selection.pool, selection.vectors, selection.chosen, seed=seed, subsets=SUBSETS)
-    return [{name: plain(value) for name, value in measure.items()} for measure in measures]
+    return report(selection.pool, selection.vectors, selection.chosen, seed=seed)
 
 
 def _groups(selection: Selection, by: str) -> list[dict[str, Any]]:

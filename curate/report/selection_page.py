@@ -8,9 +8,8 @@ from typing import Any
 from curate.contract import columns
 from curate.contract.page import Section, macros, paragraph, preformatted, render_page
 from curate.contract.page import table as text_table
-from curate.diversity.against_random import CLEAR, toward_diverse
+from curate.diversity import family
 from curate.report.selection import Selection
-from curate.report.selection_numbers import SUBSETS
 from curate.report.selection_plots import LAYOUT, gain_plot, length_plots, map_of
 from curate.report.words import cut, number
 
@@ -61,14 +60,20 @@ def _lead(told: dict[str, Any]) -> str:
     facts = [f"{name.replace('_', ' ')} {_fact(value)}" for name, value in numbers[:_FACTS]]
     lead += f" The method tells: {', '.join(facts)}." if facts else ""
     lead += " It is of an earlier recipe: the last run did not come to this stage." if told["old"] else ""
-    judged = [z for measure in told["diversity"] if measure["better"] and (z := toward_diverse(measure)) is not None]
-    if judged:
-        more, less = sum(z > CLEAR for z in judged), sum(z < -CLEAR for z in judged)
-        lead += (
-            f"\n\nAgainst {SUBSETS} random subsets of the same size it is more diverse by {more} of {len(judged)} measures, "
-            f"less by {less}, and within their range by {len(judged) - more - less}."
-        )
-    return lead
+    return lead + (_beside_random(told["diversity"]) if told["diversity"] else "")
+
+
+def _beside_random(diversity: dict[str, Any]) -> str:
+    judged = [said for measure in diversity["measures"] if measure["better"] and (said := family.verdict(measure))]
+    if not judged:
+        return ""
+    more, less = judged.count("more diverse"), judged.count("less diverse")
+    whole = family.whole(diversity)
+    return (
+        f"\n\nAgainst {diversity['subsets']} random subsets of the same size it is more diverse by {more} of {len(judged)} "
+        f"measures, less by {less}, and not told apart by {len(judged) - more - less}."
+        + (f" As a whole it is {whole}." if whole else "")
+    )
 
 
 def _floor(percent: float) -> str:
@@ -76,38 +81,49 @@ def _floor(percent: float) -> str:
     return f"{math.floor(percent * 10 + 1e-9) / 10:g}"
 
 
-def _diversity_tables(measures: list[dict[str, Any]]) -> str:
-    judged = [measure for measure in measures if measure["better"]]
-    shapes = [measure for measure in measures if not measure["better"]]
+def _diversity_tables(diversity: dict[str, Any]) -> str:
+    clear = diversity["clear"]
+    judged = [measure for measure in diversity["measures"] if measure["better"]]
+    shapes = [measure for measure in diversity["measures"] if not measure["better"]]
+    band = (
+        f"The shaded band is z from −{clear:.2f} to {clear:.2f}: only one random subset in 20 has any measure beyond it. "
+        if clear
+        else ""
+    )
     caption = (
-        f"Value: of the kept rows. Random: the mean of {SUBSETS} random subsets of the same size. z: how many of their standard "
-        f"deviations the value lies from that mean. The shaded band is z from −{CLEAR:g} to {CLEAR:g}, where about 997 of 1,000 "
-        f"random subsets lie; an arrow stands for a z beyond ±{_Z_SHOWN:g}. To the right is more diverse, also where a lower "
-        "value is, and z is negative."
+        f"Value: of the kept rows. Random: the mean of {diversity['subsets']} random subsets of the same size. z: how many of their "
+        "standard deviations the value lies from that mean. Percentile: how many in a hundred of them have a lower value, which "
+        f"tells more than z where a measure is skewed. {band}An arrow stands for a z beyond ±{_Z_SHOWN:g}. To the right is more "
+        "diverse, also where a lower value is, and z is negative."
     )
     html = ""
     if judged:
-        html += str(macros(LAYOUT).measures([_shown_measure(m) for m in judged], ("less", "more diverse"), caption))
+        html += str(
+            macros(LAYOUT).measures([_shown_measure(m, clear) for m in judged], ("less", "more diverse"), caption)
+        )
     if shapes:
         html += paragraph("Neither better nor worse, but telling when far from random:") if judged else ""
-        rows = [_shown_measure(measure) for measure in shapes]
+        rows = [_shown_measure(measure, clear) for measure in shapes]
         html += str(macros(LAYOUT).measures(rows, ("below", "above random"), "" if judged else caption))
     return html
 
 
-def _shown_measure(measure: dict[str, Any]) -> dict[str, Any]:
-    z, toward = measure["z"], toward_diverse(measure)
+def _shown_measure(measure: dict[str, Any], clear: float | None) -> dict[str, Any]:
+    z, toward = measure["z"], family.toward_diverse(measure)
     shown: dict[str, Any] = {"name": str(measure["name"]).replace("_", " "), "about": str(measure["about"])}
     shown |= {"value": number(measure["value"]), "random": number(measure["random_mean"]), "place": None, "z": "–"}
+    shown["percentile"] = number(measure["percentile"])
     if z is None or toward is None:
         return shown
-    colour = "--quiet" if abs(z) <= CLEAR or not measure["better"] else "--accent" if toward > 0 else "--warm"
+    said = family.verdict(measure)
+    colour = {"more diverse": "--accent", "less diverse": "--warm"}.get(said, "--quiet")
     half = 80 / _Z_SHOWN  # a strip is 176 wide, its middle at 88
+    reach = half * min(clear or 0, _Z_SHOWN)
     return shown | {
         "z": f"{round(z, 1) + 0.0:+.1f}".replace("-", "−"),
         "place": round(88 + half * max(-_Z_SHOWN, min(_Z_SHOWN, toward)), 1),
         "beyond": abs(z) > _Z_SHOWN,
-        "band": (88 - half * CLEAR, 2 * half * CLEAR),
+        "band": (round(88 - reach, 1), round(2 * reach, 1)),
         "colour": colour,
     }
 

@@ -4,7 +4,7 @@
     data(Path("work"), stage="05-select")        # the same as JSON can say it, without the pictures
 
 The page needs the folder alone, and every number on it is counted from the stage's tables. Cost: the measures of diversity
-against 100 random subsets, at most a minute for the map, and the pool's texts and vectors once in memory.
+against random subsets where the stage did not tell them, at most a minute for the map, and the pool's texts and vectors once in memory.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ that its libraries are loaded, then on the pool, then with other seeds and other
 column gets one that the pool has, which the page tells; one that fails is listed with its sentence.
 
 Cost: that of the selectors, one after another, up to eight times each; then the diversity report of all selections together, whose
-100 random subsets are measured once. 20 selectors, 100 of 1,076 rows of 256: under a minute.
+random subsets are measured once. 20 selectors, 100 of 1,076 rows of 256: under a minute.
 """
 
 from __future__ import annotations
@@ -27,28 +27,26 @@ from curate.contract.draws import draws
 from curate.contract.errors import RequestError
 from curate.contract.files import write_json, write_text
 from curate.contract.progress import say
-from curate.diversity.against_random import POOL_ROWS, reports
+from curate.diversity.against_random import POOL_ROWS, how_many, reports
 from curate.report.selection import Selection, read
 from curate.report.selectors_run import LENGTH, Ran, plan, run_all, score_of
 from curate.report.selectors_table import VENDI
-from curate.report.words import plain
 from curate.run.work import Work
 from curate.vectors.unit import unit
 
-SUBSETS = 100  # random ones that every measure is held against
 BLOCK = 4_096  # rows of the pool compared with a selection at a time
 _SHARE = 10  # of the pool is chosen, one row in so many, where the budget is not given
 
 
 def compare(
-    work: Path, *, budget: int | None = None, seeds: int = 5, only: Sequence[str] = (), subsets: int = SUBSETS
+    work: Path, *, budget: int | None = None, seeds: int = 5, only: Sequence[str] = (), subsets: int | None = None
 ) -> dict[str, Any]:
     """All numbers of the comparison, as JSON can say them.
 
     selectors: by name, options, seconds, mb, facility_location (mean over the pool of the largest cosine to a pick, not below 0),
     radius (largest distance of a row to its nearest pick), seed_overlap and k_overlap (mean Jaccard overlap of the picks between
     seeds, and between half, once and twice the clusters in ``ks``; None where nothing was varied), draws (whether seed 1 gave
-    other picks than seed 0; if not, no other seed was tried), diversity (the lines of ``curate.diversity.against_random``).
+    other picks than seed 0; if not, no other seed was tried), diversity (the report of ``curate.diversity.family``).
     random: facility_location, radius and vendi of each random subset. overlap: Jaccard of each two selectors' picks, in the order
     of ``order``. failed and left_out: a sentence each.
     """
@@ -58,6 +56,7 @@ def compare(
             f"{work} has no vectors to compare selectors by; add `- embed: hashing` before `select` and run it"
         )
     budget = _budget(work, selection, budget)
+    subsets = how_many(budget) if subsets is None else subsets
     if seeds < 1:
         raise RequestError(f"--seeds is {seeds}; it is a number of seeds, 1 or more")
     pool, score = _with_a_score(selection.pool.drop(columns.RANK, columns.GAIN))
@@ -153,8 +152,8 @@ def _measured(
     by_chance = coverage(scaled, [subset for subset, _ in random], stands)
     return {
         "selectors": {
-            name: _told(one, options[name], *reached) | {"diversity": [_plain(line) for line in lines]}
-            for (name, one), reached, lines in zip(ran.items(), values, diversity, strict=True)
+            name: _told(one, options[name], *reached) | {"diversity": told}
+            for (name, one), reached, told in zip(ran.items(), values, diversity, strict=True)
         },
         "random": {
             "facility_location": [value for value, _ in by_chance],
@@ -176,7 +175,3 @@ def _told(one: Ran, options: dict[str, Any], value: float, radius: float) -> dic
         "k_overlap": mean_overlap(one.cuts.values()),
         "ks": list(one.cuts),
     }
-
-
-def _plain(line: dict[str, Any]) -> dict[str, Any]:
-    return {name: plain(value) for name, value in line.items()}

@@ -9,7 +9,8 @@ import numpy as np
 
 from curate.contract.page import Section, macros, paragraph, preformatted, render_page
 from curate.contract.page import table as text_table
-from curate.diversity.against_random import CLEAR, POOL_ROWS, toward_diverse
+from curate.diversity.against_random import POOL_ROWS
+from curate.diversity.family import toward_diverse
 from curate.report.selectors_plot import plot
 from curate.report.selectors_run import LENGTH
 from curate.report.selectors_table import HEADER, VENDI, WORDS, by_value, number, row, value_of
@@ -104,14 +105,14 @@ def _and(names: list[str]) -> str:
 
 def _every(comparison: dict[str, Any]) -> str:
     judged = max(
-        sum(bool(line["better"]) and line["z"] is not None for line in one["diversity"])
+        sum(bool(line["better"]) and line["z"] is not None for line in one["diversity"]["measures"])
         for one in comparison["selectors"].values()
     )
     caption = (
         "Coverage: the mean over the pool of the largest cosine to a pick, not below 0, what facility location makes large. Radius: "
         "the distance of the worst-served row to its nearest pick, what k-center makes small. Vendi: how many wholly different rows "
         f"would be as diverse. More / less: of {judged} measures of diversity, those by which it is more and less diverse than "
-        f"random subsets, by {CLEAR:g} standard deviations or more. Words: of a response, on average. Seconds and memory: of one "
+        "random subsets, of which one in 20 at most is told apart by any. Words: of a response, on average. Seconds and memory: of one "
         "call alone, its libraries loaded, the memory beyond what the process held before. Best coverage first."
     )
     chance = comparison["random"]
@@ -131,13 +132,15 @@ def _every(comparison: dict[str, Any]) -> str:
 
 
 def _random_mean(comparison: dict[str, Any], measure: str) -> float | None:
-    lines = next(iter(comparison["selectors"].values()))["diversity"]
+    lines = next(iter(comparison["selectors"].values()))["diversity"]["measures"]
     return next((line["random_mean"] for line in lines if line["name"] == measure), None)
 
 
 def _z_heat(comparison: dict[str, Any]) -> str:
     names = by_value(comparison)
-    by_name = {name: {line["name"]: line for line in comparison["selectors"][name]["diversity"]} for name in names}
+    by_name = {
+        name: {line["name"]: line for line in comparison["selectors"][name]["diversity"]["measures"]} for name in names
+    }
     measures = {line["name"]: line for name in names for line in by_name[name].values()}
     groups = []
     for judged, title in ((True, "plus is more diverse"), (False, "neither better nor worse")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from curate.diversity.against_random import CLEAR, toward_diverse
+from curate.diversity.family import verdict
 
 VENDI, WORDS = "vendi_1", "response_words"  # measures of the diversity report that the table tells
 HEADER = ("selector", "coverage", "radius", "Vendi", "more / less", "words", "seconds", "MB")
@@ -12,7 +12,7 @@ HEADER = ("selector", "coverage", "radius", "Vendi", "more / less", "words", "se
 
 def value_of(selector: dict[str, Any], measure: str) -> float | None:
     """A measure of the diversity report; None where it does not apply."""
-    return next((line["value"] for line in selector["diversity"] if line["name"] == measure), None)
+    return next((line["value"] for line in selector["diversity"]["measures"] if line["name"] == measure), None)
 
 
 def by_value(comparison: dict[str, Any]) -> list[str]:
@@ -22,15 +22,13 @@ def by_value(comparison: dict[str, Any]) -> list[str]:
 
 def row(name: str, selector: dict[str, Any]) -> tuple[str, ...]:
     """A selector's line in the table, on the page and in the terminal."""
-    judged = [
-        toward for line in selector["diversity"] if line["better"] and (toward := toward_diverse(line)) is not None
-    ]
+    said = [verdict(line) for line in selector["diversity"]["measures"]]
     return (
         name,
         f"{selector['facility_location']:.4f}",
         f"{selector['radius']:.3f}",
         number(value_of(selector, VENDI)),
-        f"{sum(z > CLEAR for z in judged)} / {sum(z < -CLEAR for z in judged)}",
+        f"{said.count('more diverse')} / {said.count('less diverse')}",
         number(value_of(selector, WORDS)),
         f"{selector['seconds']:.2f}",
         f"{selector['mb']:,}",

@@ -12,6 +12,7 @@ from curate.contract import columns
 from curate.contract.files import read_json
 from curate.contract.methods import Parameter
 from curate.diversity import against_random as diversity
+from curate.diversity import family
 from curate.rows import selector, token_counts
 from curate.rows.pick import pick
 from curate.rows.pool import Picks, Pool
@@ -103,6 +104,8 @@ def says(step: Step, facts: dict[str, Any]) -> list[str]:
                 f"{step.name}: f(A) = {mine['value']:,.3f}; no choice under the same limits has more than "
                 f"{mine['upper_bound']:,.3f}, so this has at least {mine['ratio']:.1%} of {of}"
             )
+    if "diversity" in facts and (whole := family.whole(facts["diversity"])):
+        lines.append(f"{step.name}: as a whole {whole}")
     for name, value in facts.items():
         if name not in ("budget", "pool") and isinstance(value, int | float) and not isinstance(value, bool):
             told = f"{value:,.4g}" if isinstance(value, float) else f"{value:,}"

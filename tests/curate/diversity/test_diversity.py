@@ -291,14 +291,14 @@ def test_of_a_large_subset_a_part_of_the_pairs_is_looked_at_whatever_the_order(m
     monkeypatch.setattr(samples, "_PAIRS", 300)
     vectors, density = random_unit(30, 5), np.random.default_rng(1).uniform(0.5, 9, 30).astype(np.float32)
     sample = of(vectors, density=density)
-    assert sample.cosines is not None
-    rows, cosines = sample.cosines
-    assert cosines.shape == (10, 30) and len(set(rows.tolist())) == 10
+    assert sample.distances is not None
+    rows, distances = sample.distances
+    assert distances.shape == (10, 29) and len(set(rows.tolist())) == 10
     assert novelsum.measure(sample)["novelsum"] == pytest.approx(novel(vectors, density, rows), rel=1e-5)
     order = np.random.default_rng(2).permutation(30)
     again = Sample(sample.table[order], vectors[order], density=density[order])
-    assert again.cosines is not None
-    assert set(again.table["id"][again.cosines[0]]) == set(sample.table["id"][rows])
+    assert again.distances is not None
+    assert set(again.table["id"][again.distances[0]]) == set(sample.table["id"][rows])
     assert novelsum.measure(again)["novelsum"] == pytest.approx(novelsum.measure(sample)["novelsum"], rel=1e-5)
 
 

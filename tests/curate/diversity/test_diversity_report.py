@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import numpy as np
 import polars as pl
@@ -9,9 +10,10 @@ import pytest
 
 from curate.contract.errors import ContractError, DataError, MethodError
 from curate.diversity import against_random as diversity_report
-from curate.diversity.against_random import report, rows
+from curate.diversity.against_random import report, reports
+from curate.diversity.family import rows, whole
 
-KEYS = ["name", "about", "better", "value", "random_mean", "random_sd", "z", "percentile"]
+KEYS = ["name", "about", "better", "value", "random_mean", "random_sd", "z", "percentile", "p"]
 WORDS = [
     "red",
     "green",
@@ -52,13 +54,13 @@ def pool(n: int = 300, d: int = 12, seed: int = 0) -> tuple[pl.DataFrame, np.nda
     return table, vectors.astype(np.float32) * rng.uniform(0.5, 20, (n, 1)).astype(np.float32)
 
 
-def z_of(lines: list[dict]) -> dict[str, float]:
-    return {line["name"]: line["z"] for line in lines}
+def z_of(told: dict) -> dict[str, float]:
+    return {line["name"]: line["z"] for line in told["measures"]}
 
 
 def test_every_line_has_the_same_keys_and_plain_values():
     table, vectors = pool()
-    lines = report(table, vectors, np.arange(20), subsets=10)
+    lines = report(table, vectors, np.arange(20), subsets=10)["measures"]
     assert all(list(line) == KEYS for line in lines) and len(lines) == 24
     for line in lines:
         assert all(type(line[key]) is float for key in KEYS[3:]), line
@@ -67,10 +69,10 @@ def test_every_line_has_the_same_keys_and_plain_values():
 
 def test_z_and_percentile_are_those_of_the_random_subsets(monkeypatch):
     table, vectors = pool()
-    alone = []
-    monkeypatch.setattr(diversity_report, "_metrics", lambda: [Recorder(alone)])
-    line = report(table, vectors, np.arange(5), subsets=30)[0]
-    value, random = alone[0], np.array(alone[1:])
+    monkeypatch.setattr(diversity_report, "_metrics", lambda: [MeanNumber()])
+    (told,), chance = reports(table, vectors, [np.arange(5)], 5, subsets=30)
+    (line,), number = told["measures"], table["id"].str.slice(2).cast(pl.Int64).to_numpy()
+    value, random = number[:5].mean(), np.array([number[subset].mean() for subset, _ in chance])
     assert len(random) == 30 and len(set(random.tolist())) > 20
     assert line["value"] == pytest.approx(value, rel=1e-5) and line["random_mean"] == pytest.approx(
         random.mean(), rel=1e-5
@@ -79,17 +81,11 @@ def test_z_and_percentile_are_those_of_the_random_subsets(monkeypatch):
     assert line["percentile"] == pytest.approx(100 * ((random < value).mean() + (random == value).mean() / 2), abs=0.1)
 
 
-class Recorder:
-    """A measure that keeps what it gave: the mean length of the ids' numbers."""
-
-    ABOUT = {"recorded": ("the mean number in the ids", None)}  # noqa: RUF012
-
-    def __init__(self, kept: list[float]):
-        self.kept = kept
+class MeanNumber:
+    ABOUT = {"number": ("the mean number in the ids", None)}  # noqa: RUF012
 
     def measure(self, sample) -> dict[str, float]:
-        self.kept.append(float(sample.table["id"].str.slice(2).cast(pl.Int64).mean()))
-        return {"recorded": self.kept[-1]}
+        return {"number": float(sample.table["id"].str.slice(2).cast(pl.Int64).mean())}
 
 
 def test_a_random_subset_looks_like_random_subsets():
@@ -112,15 +108,15 @@ def test_near_copies_are_less_diverse_in_every_measure_of_vectors_and_texts():
         pl.when(pl.int_range(pl.len()) < 30).then(pl.lit(same[name])).otherwise(pl.col(name)).alias(name)
         for name in ("prompt", "response", "source", "cluster")
     )
-    lines = report(table, vectors, np.arange(30), subsets=40)
-    for line in lines:
+    told = report(table, vectors, np.arange(30), subsets=40)
+    for line in told["measures"]:
         if line["better"] is not None:
             worse = line["z"] < 0 if line["better"] == "higher" else line["z"] > 0
             assert worse, line
-    z = z_of(lines)
+    z = z_of(told)
     assert z["vendi_1"] < -5 and z["remote_clique"] < -5 and z["pool_similarity"] < -5 and z["log_det_distance"] > 5
     assert z["distinct_2"] < -5 and z["compression_ratio"] > 5 and z["cluster_entropy"] < -5
-    verdicts = {row["measure"]: row["than random"] for row in rows(lines)}
+    verdicts = {row["measure"]: row["than random"] for row in rows(told)}
     assert verdicts["vendi_1"] == verdicts["coverage_radius"] == verdicts["compression_ratio"] == "less diverse"
 
 
@@ -141,15 +137,14 @@ def test_the_order_of_the_pool_and_of_the_choice_changes_nothing():
     order = np.random.default_rng(1).permutation(300)
     place = np.argsort(order)
     again = report(table[order], vectors[order], place[chosen][::-1], subsets=6)
-    for line, other in zip(first, again, strict=True):
-        assert line == other
+    assert first == again
 
 
 def test_the_seed_draws_other_subsets_and_leaves_the_value():
     table, vectors = pool()
     first, other = (report(table, vectors, np.arange(20), seed=seed, subsets=6) for seed in (0, 1))
-    assert [line["value"] for line in first] == [line["value"] for line in other]
-    assert [line["random_mean"] for line in first] != [line["random_mean"] for line in other]
+    assert [line["value"] for line in first["measures"]] == [line["value"] for line in other["measures"]]
+    assert [line["random_mean"] for line in first["measures"]] != [line["random_mean"] for line in other["measures"]]
 
 
 def test_more_subsets_begin_with_the_same_ones():
@@ -174,16 +169,18 @@ def test_what_does_not_apply_is_left_out():
 
 def test_where_all_subsets_are_alike_there_is_no_z():
     table, vectors = pool()
-    for line in report(table, vectors, np.arange(300), subsets=4):
-        assert line["z"] is None and line["random_sd"] == 0 and line["percentile"] == 50
-    assert all(row["than random"] == "" for row in rows(report(table, vectors, np.arange(300), subsets=4)))
+    told = report(table, vectors, np.arange(300), subsets=40)
+    for line in told["measures"]:
+        assert line["z"] is None and line["p"] is None and line["random_sd"] == 0 and line["percentile"] == 50
+    assert told["p"] is None and told["largest"] is None and whole(told) == ""
+    assert all(row["than random"] == "" for row in rows(told))
 
 
 def test_of_a_large_pool_a_part_drawn_by_hash_stands_for_it(monkeypatch):
     table, vectors = pool()
-    whole = {line["name"]: line["value"] for line in report(table, vectors, np.arange(30), subsets=4)}
+    whole = {line["name"]: line["value"] for line in report(table, vectors, np.arange(30), subsets=4)["measures"]}
     monkeypatch.setattr(diversity_report, "POOL_ROWS", 100)
-    part = {line["name"]: line["value"] for line in report(table, vectors, np.arange(30), subsets=4)}
+    part = {line["name"]: line["value"] for line in report(table, vectors, np.arange(30), subsets=4)["measures"]}
     assert part["coverage_radius"] <= whole["coverage_radius"]
     assert part["pool_similarity"] == pytest.approx(whole["pool_similarity"], abs=0.05)
     assert part["pool_similarity"] != whole["pool_similarity"] and part["vendi_1"] == whole["vendi_1"]
@@ -194,7 +191,7 @@ def test_half_precision_vectors_of_a_file_will_do(tmp_path):
     np.save(tmp_path / "vectors.npy", vectors.astype(np.float16))
     mapped = np.load(tmp_path / "vectors.npy", mmap_mode="r")
     full, half = report(table, vectors, np.arange(20), subsets=4), report(table, mapped, np.arange(20), subsets=4)
-    for line, other in zip(full, half, strict=True):
+    for line, other in zip(full["measures"], half["measures"], strict=True):
         assert line["value"] == pytest.approx(other["value"], rel=0.01, abs=0.01)
 
 
@@ -227,30 +224,32 @@ def test_bad_tables_vectors_and_options_are_one_sentence():
         report(table, None, np.arange(3), subsets=1)
 
 
-def test_rows_are_cells_of_a_plain_table():
-    line = {
-        "name": "a",
-        "about": "what",
-        "better": "lower",
-        "value": 1.5,
-        "random_mean": 2.0,
-        "random_sd": 0.1,
-        "z": -5.0,
-        "percentile": 0.0,
-    }
-    assert rows([line]) == [
-        {
-            "measure": "a",
-            "value": 1.5,
-            "random": "2 ± 0.1",
-            "z": "-5.0",
-            "percentile": 0.0,
-            "than random": "more diverse",
-            "what": "what",
-        }
-    ]
-    assert rows([line | {"better": None}])[0]["than random"] == "lower"
-    assert rows([line | {"z": 2.0}])[0]["than random"] == "alike"
+def test_a_large_selection_is_held_against_fewer_random_subsets(monkeypatch):
+    table, _ = pool()
+    assert report(table, None, np.arange(5))["subsets"] == 100
+    monkeypatch.setattr(diversity_report, "_LARGE", 20)
+    assert report(table, None, np.arange(20))["subsets"] == 100
+    assert report(table, None, np.arange(21))["subsets"] == 39
+    assert report(table, None, np.arange(21), subsets=7)["subsets"] == 7
+
+
+def test_the_number_of_threads_changes_nothing(monkeypatch):
+    table, vectors = pool()
+    told = []
+    for threads in (1, 3):
+        monkeypatch.setattr(diversity_report, "one_thread", lambda threads=threads: nullcontext(threads))
+        told.append(report(table, vectors, np.arange(30), subsets=12))
+    assert told[0] == told[1]
+
+
+def test_a_measure_that_fails_in_a_thread_is_the_error_of_the_report(monkeypatch):
+    class Broken(MeanNumber):
+        def measure(self, sample):
+            raise MethodError("no such thing")
+
+    monkeypatch.setattr(diversity_report, "_metrics", lambda: [Broken()])
+    with pytest.raises(MethodError, match="no such thing"):
+        report(*pool(), np.arange(5), subsets=30)
 
 
 def test_importing_the_report_loads_nothing_heavy():

@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from curate.contract.errors import ContractError, RequestError
+from curate.diversity import family
 from curate.release import shards
 from curate.release.card import release
 from curate.release.facts import claimed, limits
@@ -451,6 +452,24 @@ def test_every_placeholder_of_the_layout_was_filled(finished: Path) -> None:
     assert "{%" not in text
     assert "None" not in text
     assert "\n\n\n" not in text
+
+
+def test_a_card_tells_how_diverse_a_selection_is_measure_by_measure_and_as_a_whole(tmp_path: Path) -> None:
+    about = {"vendi_1": ("rows", "higher"), "words": ("mean", None)}
+    chance = [{"vendi_1": float(i), "words": float(i % 2)} for i in range(39)]
+    told = family.against(about, {"vendi_1": 99.0, "words": 0.5}, chance)
+    write(
+        tmp_path,
+        manifests=[one | {"facts": {"diversity": told}} if one["kind"] == "select" else one for one in MANIFESTS],
+    )
+    card = (tmp_path / "README.md").read_text()
+    assert "| vendi_1 | 99 | 19 ± 11 | +7.0 | 100.0 | more diverse |" in card
+    assert "| words | 0.5 | 0.4872 ± 0.51 | +0.0 | 51.3 | alike |" in card
+    assert "Each measure beside 39 random subsets" in card
+    assert (
+        "As a whole the selection is unlike a random subset (p = 0.025; the farthest measure is vendi 1, z +7.0)."
+        in card
+    )
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

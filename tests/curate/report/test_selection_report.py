@@ -23,13 +23,14 @@ from curate.rows import cluster_names, table
 
 HOSTILE = "<script>alert('x')</script>\u202e</td> & \"$y$\""
 MEASURES: list[dict[str, Any]] = [
-    {"name": "vendi", "about": "Rows that it looks like.", "better": "higher", "value": 12.5, "z": 24.0},
-    {"name": "radius", "about": "The farthest row.", "better": "lower", "value": 0.5, "z": -3.5},
-    {"name": "clique", "about": "Mean distance.", "better": "higher", "value": 0.25, "z": -3.5},
-    {"name": "edge", "about": "Least distance.", "better": "higher", "value": 0.125, "z": 0.5},
-    {"name": "entropy", "about": "Of clusters.", "better": "higher", "value": 1.0, "z": None},
-    {"name": "words", "about": "Mean of them.", "better": None, "value": np.float64(40), "z": 3.0},
+    {"name": "vendi", "about": "Rows that it looks like.", "better": "higher", "value": 12.5, "z": 24.0, "p": 0.0099},
+    {"name": "radius", "about": "The farthest row.", "better": "lower", "value": 0.5, "z": -3.5, "p": 0.02},
+    {"name": "clique", "about": "Mean distance.", "better": "higher", "value": 0.25, "z": -3.5, "p": 0.02},
+    {"name": "edge", "about": "Least distance.", "better": "higher", "value": 0.125, "z": 0.5, "p": 0.9},
+    {"name": "entropy", "about": "Of clusters.", "better": "higher", "value": 1.0, "z": None, "p": None},
+    {"name": "words", "about": "Mean of them.", "better": None, "value": 40.0, "z": 3.0, "p": 0.07},
 ]
+WHOLE: dict[str, Any] = {"subsets": 39, "p": 0.0099, "largest": "vendi", "z": 24.0, "clear": 3.21}
 
 
 @pytest.fixture(autouse=True)
@@ -39,9 +40,10 @@ def others(monkeypatch):
     monkeypatch.setattr(selection_map, "_TINY", 1000)
     calls: list[dict[str, Any]] = []
 
-    def report(table, vectors, chosen, *, seed, subsets):
-        calls.append({"table": table, "vectors": vectors, "chosen": chosen, "seed": seed, "subsets": subsets})
-        return [{"random_mean": 0.1, "random_sd": 0.1, "percentile": 50.0, **measure} for measure in MEASURES]
+    def report(table, vectors, chosen, *, seed):
+        calls.append({"table": table, "vectors": vectors, "chosen": chosen, "seed": seed})
+        measures = [{"random_mean": 0.1, "random_sd": 0.1, "percentile": 97.5, **measure} for measure in MEASURES]
+        return {**WHOLE, "measures": measures}
 
     def names(texts, label, words=3):
         return {int(number): f"words of {number}" for number in np.unique(label)}
@@ -276,7 +278,7 @@ def test_the_measures_are_asked_of_the_pool_and_the_picks_in_order(tmp_path, oth
     work = work_of(tmp_path, rows, [8, 3, 50], vectors=vectors)
     data(work, seed=7)
     (call,) = others
-    assert call["seed"] == 7 and call["subsets"] == 100
+    assert call["seed"] == 7
     assert call["table"]["id"].gather(call["chosen"]).to_list() == rows["id"].gather([8, 3, 50]).to_list()
     of = dict(zip(rows["id"], vectors, strict=True))
     np.testing.assert_array_equal(call["vectors"], np.array([of[id] for id in call["table"]["id"]]))
@@ -296,12 +298,34 @@ def test_the_vectors_follow_their_rows_where_some_left_after_the_embedding(tmp_p
 def test_the_page_says_how_many_measures_are_beyond_random_and_which_way(tmp_path):
     work, *_ = whole_work(tmp_path)
     page = html(work)
-    assert "more diverse by 2 of 4 measures, less by 1, and within their range by 1." in page
+    assert (
+        "Against 39 random subsets of the same size it is more diverse by 2 of 4 measures, less by 1, and not told apart "
+        "by 1. As a whole it is unlike a random subset (p = 0.0099; the farthest measure is vendi, z +24.0)."
+    ) in page
     cells = Cells(page).rows
-    assert ["vendiRows that it looks like.", "", "+24.0", "12.5", "0.1"] in cells
-    assert ["entropyOf clusters.", "", "–", "1", "0.1"] in cells
+    assert ["vendiRows that it looks like.", "", "+24.0", "97.5", "12.5", "0.1"] in cells
+    assert ["entropyOf clusters.", "", "–", "97.5", "1", "0.1"] in cells
+    assert "band is z from −3.21 to 3.21" in page and page.count('<rect x="55.9" y="3" width="64.2"') == 5
     strips = re.findall(r'<circle cx="([\d.]+)" cy="9" r="5" fill="var\((--\w+)\)"', page)
     assert strips == [("123.0", "--accent"), ("53.0", "--warm"), ("93.0", "--quiet"), ("118.0", "--quiet")]
+
+
+def test_what_the_stage_told_of_its_diversity_is_not_measured_again(tmp_path, others):
+    told = {**WHOLE, "p": 0.4, "measures": [{"random_mean": 0.1, "random_sd": 0.1, "percentile": 60.0, **MEASURES[3]}]}
+    work, *_ = whole_work(tmp_path, facts={"diversity": told})
+    assert data(work)["diversity"] == told and not others
+    assert "As a whole it is like a random subset (p = 0.4;" in html(work)
+
+
+def test_what_an_earlier_version_told_of_it_is_measured_anew(tmp_path, others):
+    work, *_ = whole_work(tmp_path, facts={"diversity": [{"name": "vendi", "z": 3.0}]})
+    assert data(work)["diversity"]["largest"] == "vendi" and len(others) == 1
+
+
+def test_too_few_random_subsets_have_no_band_and_tell_nothing_of_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setitem(WHOLE, "clear", None)
+    page = html(whole_work(tmp_path)[0])
+    assert "shaded band" not in page and "As a whole" not in page and 'width="0.0"' in page
 
 
 def test_a_certificate_is_rounded_down_and_facts_are_shown(tmp_path):
@@ -376,8 +400,7 @@ def test_nothing_kept_of_nothing_is_a_page_too(tmp_path):
     assert "kept 0 of 90 rows (0 %)" in html(work_of(tmp_path / "budget0", rows_of(), []))
 
 
-def test_what_data_gives_is_json(tmp_path, monkeypatch):
-    monkeypatch.setitem(MEASURES[0], "z", float("nan"))
+def test_what_data_gives_is_json(tmp_path):
     work, *_ = whole_work(tmp_path, facts={"certificate": {"value": 1, "upper_bound": 2, "ratio": 0.5}})
     told = data(work)
     assert json.loads(json.dumps(told, allow_nan=False)) == told

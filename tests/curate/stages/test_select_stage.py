@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,6 +23,7 @@ from curate.rows.arms import write_subsets
 from curate.rows.pool import Pool
 from curate.run import recipe as recipes
 from curate.run import runner
+from curate.stages.select import says
 
 
 def run(folder: Path, steps: str, *sets: str, work: str = "w") -> Path:
@@ -51,7 +54,9 @@ def test_a_selection_under_constraints_says_how_good_and_how_diverse_it_is(tmp_p
     kept, said = tamis.load(work), facts(work, "select")
     assert dict(kept["source"].value_counts().iter_rows()) == {"a": 9, "b": 3}
     assert 0.5 < said["certificate"]["ratio"] <= 1 and said["nested"] is False
-    assert {"vendi_1", "coverage_radius", "distinct_2"} <= {line["name"] for line in said["diversity"]}
+    assert {"vendi_1", "coverage_radius", "distinct_2"} <= {line["name"] for line in said["diversity"]["measures"]}
+    step: Any = SimpleNamespace(name="select")
+    assert any(line.startswith("select: as a whole unlike a random subset (p = ") for line in says(step, said))
 
 
 def test_a_budget_of_tokens_follows_the_tokenizer_that_it_names(tmp_path: Path) -> None:
@@ -132,6 +137,7 @@ def test_the_report_command_prints_and_writes_what_the_manifest_holds(tmp_path: 
     assert found["diversity"] == facts(work, "select")["diversity"] and found["kept"] == 10 and found["pool"] == 50
     shown = CliRunner().invoke(app, ["report", str(work)])
     assert shown.exit_code == 0 and "selection.html" in shown.output and (work / "selection.html").is_file()
+    assert "against 100 random subsets" in shown.output and "As a whole: unlike a random subset" in shown.output
     several = CliRunner().invoke(app, ["report", str(work), "--clusters", "2,3", "--json"])
     assert [line["k"] for line in json.loads(several.output)] == [2, 3]
 
