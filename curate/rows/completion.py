@@ -16,6 +16,7 @@ residual networks. The maximum flow is SciPy's; the integer programme is solved 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,6 +30,7 @@ _START = -1  # where a search began
 _TOTAL = -2  # a step over what the values of a column take in all: one takes a row more, another a row less
 _UNSEEN = -3
 _ROUNDS = 8
+_PAIRED = 400  # cells of which pairs are looked at
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,11 @@ class Completion:
             limit - left for limit, left in zip(cells.limits, self.left, strict=True)
         ]  # still to be picked, by value
         self.rows: tuple[np.ndarray, np.ndarray] | None = None  # by cell
+        radix = [math.prod(len(limit) for limit in cells.limits[j + 1 :]) for j in range(len(cells.limits))]
+        self.radix = np.array(radix if max(radix) < 2**31 else [], np.int64)  # a number a cell, if it can have one
+        if len(self.radix):
+            self.order = np.argsort(cells.code @ self.radix, kind="stable")
+            self.keys = (cells.code @ self.radix)[self.order]
         self.by_value = [_by_value(code, len(limit)) for code, limit in zip(cells.code.T, cells.limits, strict=True)]
 
     def allows(self, row: int) -> bool:
@@ -157,9 +164,10 @@ class Completion:
         cell = int(self.cells.of_row[row])
         if self.takes[cell] > 0 or not self.size[cell]:
             return bool(self.takes[cell] > 0)
-        changed = self._exchanged(cell)
-        if not changed:
-            changed = self._cycled(cell) if self.cells.code.shape[1] == 2 else self._solved_anew(cell)
+        if self.cells.code.shape[1] == 2:
+            changed = self._exchanged(cell) or self._cycled(cell)
+        else:
+            changed = self._exchanged(cell) or self._swapped(cell) or self._solved_anew(cell)
         if not changed:
             self.size[cell] = 0  # picks only narrow what is left, so none of its rows will ever be let in
         return changed
@@ -194,6 +202,27 @@ class Completion:
         if not fits.any():
             return False
         self._move(int(np.argmax(fits)), -1)
+        self._move(cell, 1)
+        return True
+
+    def _swapped(self, cell: int) -> bool:
+        """Whether rows of two other cells could make room for one of this cell and one of a fourth, which has of each column
+        the value that this one does not take over."""
+        if not len(self.radix):
+            return False
+        code = self.cells.code
+        alike = (self.takes > 0)[:, None] & (code == code[cell])
+        two = np.flatnonzero(alike.any(axis=1))[:_PAIRED]
+        here, there = np.nonzero((alike[two][:, None] | alike[two]).all(axis=2))
+        fourth = np.where(alike[two[here]], code[two[there]], code[two[here]])
+        place = np.minimum(np.searchsorted(self.keys, key := fourth @ self.radix), len(self.keys) - 1)
+        last = self.order[place]
+        fits = np.flatnonzero((self.keys[place] == key) & (self.takes[last] < self.size[last]))
+        if not len(fits):
+            return False
+        self._move(int(two[here[fits[0]]]), -1)
+        self._move(int(two[there[fits[0]]]), -1)
+        self._move(int(last[fits[0]]), 1)
         self._move(cell, 1)
         return True
 
