@@ -17,19 +17,45 @@ def show(
         bool, typer.Option("--removed", help="Rows that left at this stage (at any stage, without --stage).")
     ] = False,
     reason: Annotated[str | None, typer.Option(help="Only removed rows whose reason holds this text.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="Everything that happened to one row.")] = None,
-    limit: Annotated[int, typer.Option(help="How many rows.")] = 10,
+    grep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Only rows whose prompt, response or messages hold this text (no pattern; with an upper-case letter in it, "
+            "case counts). Without --stage and --removed: rows of the last table, then rows that left.",
+        ),
+    ] = None,
+    id: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            help="Everything that happened to one row, by its id or the beginning of it, and why it was not selected.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many rows.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Look at rows: kept or removed, at any stage, or one row through all of them."""
-    from curate.report import funnel
+    """Look at rows: kept or removed, at any stage, by what they say, or one row through all stages."""
+    from curate.contract.errors import RequestError
+    from curate.report import funnel, why_not
     from curate.report import show as showing
 
-    rows = showing.rows(work, stage=stage, removed=removed or reason is not None, reason=reason, id=id, limit=limit)
-    if as_json or id is not None:
-        print_table(rows, as_json)
+    if id is not None and grep is not None:
+        raise RequestError("--id tells of one row and --grep looks for rows; give one of them")
+    if id is None:
+        gone = removed or reason is not None
+        found = showing.rows(work, stage=stage, removed=gone, reason=reason, grep=grep, limit=limit)
     else:
-        print_blocks(rows)
+        found = showing.history(work, id)
+    if as_json:
+        print_json(found)
+    elif id is None:
+        print_blocks(found)
+    else:
+        whys = [event.pop("why") for event in found if "why" in event]
+        print_table(found)
+        for why in whys:
+            print_table(why_not.lines(why))
     warn(funnel.earlier(work))
 
 

@@ -91,17 +91,8 @@ class Job:
         return pl.concat([table.text_of(pl.read_parquet(p, columns=list(wanted)), which) for p in self.parent.kept])
 
     def light(self, options: Any = None, parent: Done | None = None) -> pl.DataFrame:
-        """All rows without the columns that are only carried along. options: of selectors; a source's own column that they
-        name, as `fields.score`, is read too, as numbers where all its values are."""
-        raw = sorted(_raw(options))
-        parts, frames = (parent or self.parent).kept, []
-        for part in parts:
-            there = [c for c in pl.read_parquet_schema(part) if c not in _CARRIED or (raw and c == columns.FIELDS)]
-            rows = pl.read_parquet(part, columns=there)
-            own = [pl.col(columns.FIELDS).str.json_path_match(f"$.{n.removeprefix(_RAW)}").alias(n) for n in raw]
-            frames.append(rows.with_columns(own).drop(columns.FIELDS) if raw else rows)
-        whole = pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=table.LOAD_SCHEMA)
-        return _with_numbers(whole, raw, parts) if whole.height else whole
+        """All rows without the columns that are only carried along (see ``light``)."""
+        return light((parent or self.parent).kept, options)
 
     def vectors(self, ids: pl.Series) -> np.ndarray | None:
         """The vectors of rows, in their order, or None where no step has made any."""
@@ -220,6 +211,19 @@ class Job:
         say(f"  {line}")
 
 
+def light(parts: Sequence[Path], options: Any = None) -> pl.DataFrame:
+    """The rows of shards without the columns that are only carried along. options: of selectors; a source's own column that
+    they name, as `fields.score`, is read too, as numbers where all its values are."""
+    raw, frames = sorted(_raw(options)), []
+    for part in parts:
+        there = [c for c in pl.read_parquet_schema(part) if c not in _CARRIED or (raw and c == columns.FIELDS)]
+        rows = pl.read_parquet(part, columns=there)
+        own = [pl.col(columns.FIELDS).str.json_path_match(f"$.{n.removeprefix(_RAW)}").alias(n) for n in raw]
+        frames.append(rows.with_columns(own).drop(columns.FIELDS) if raw else rows)
+    whole = pl.concat(frames, how="diagonal") if frames else pl.DataFrame(schema=table.LOAD_SCHEMA)
+    return _with_numbers(whole, raw, parts) if whole.height else whole
+
+
 def touched(rows: pl.DataFrame, where: dict[str, list[str]]) -> pl.Series:
     """Which rows a step may touch: bool (n,)."""
     if not where:
@@ -282,7 +286,7 @@ def _raw(options: Any) -> set[str]:
     return {options} if isinstance(options, str) and options.startswith(_RAW) else set()
 
 
-def _with_numbers(whole: pl.DataFrame, raw: list[str], parts: list[Path]) -> pl.DataFrame:
+def _with_numbers(whole: pl.DataFrame, raw: list[str], parts: Sequence[Path]) -> pl.DataFrame:
     """A source's own columns as numbers where all their values are; refused where no row has one."""
     for name in raw:
         values, number = whole[name], whole[name].cast(pl.Float64, strict=False)
