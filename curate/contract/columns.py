@@ -23,6 +23,8 @@ EXTRA = "extra"  # what a message held besides role and content (tools, images, 
 # in removed tables
 STAGE = "stage"
 REASON = "reason"
+RAW = "raw"  # the bytes of a row that could not be read, as they stand in its source: the first 65,536
+RAW_REST = "raw_rest"  # how many bytes more there are, and their SHA-256; else null
 DUPLICATE_OF = "duplicate_of"
 SIMILARITY = "similarity"
 MATCHED = "matched"  # the words that a row shares with what it must not share them with

@@ -58,7 +58,7 @@ def load(
         files = package.files()
         for path, answer in zip(files, track(_parsed(files, workers), package.name, len(files)), strict=True):
             if isinstance(answer, str):
-                yield Raw(path[1], None, path[1], answer, package.name)
+                yield Raw(path[1], None, path[1], answer, package.name, raw=_bytes(path[0]))
                 continue
             for documented in answer:
                 mark = hashlib.blake2b(documented["text"].encode(), digest_size=16).digest()
@@ -81,6 +81,13 @@ def describe(*, packages: list[str]) -> str:
 def fingerprint(*, packages: list[str]) -> dict[str, Any]:
     """The version of each package; for one without metadata (a folder on the path) a hash of its files."""
     return {"packages": {package.name: package.version or package.content() for package in map(_find, packages)}}
+
+
+def _bytes(path: str) -> bytes | None:
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        return None
 
 
 def _row(package: _Package, documented: dict[str, Any], key: str, seed: int) -> Raw | None:

@@ -17,7 +17,7 @@ alphabetical order. Cost: one pass, in memory one row at a time, except a JSON a
 
 from __future__ import annotations
 
-import csv
+import codecs
 import difflib
 import glob
 import gzip
@@ -29,15 +29,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-import orjson
-
 from curate.contract.errors import SourceError
 from curate.contract.files import sha256
-from curate.load.records import Raw, plain
+from curate.load import delimited, json_rows
+from curate.load.found import Found
+from curate.load.records import Raw
 
-_Row = tuple[int, dict[str, Any] | None, str | None]  # number, columns, problem
-_Reader = Callable[[IO[bytes], Path, list[str] | None], Iterator[_Row]]
-_BOM = b"\xef\xbb\xbf"
+_Reader = Callable[[IO[bytes], Path, list[str] | None], Iterator[Found]]
+_OTHERS = {  # what a file may be in place of text, by its first bytes
+    codecs.BOM_UTF16_LE: "UTF-16, and only UTF-8 is read; convert it, as with `iconv -f utf-16 -t utf-8`",
+    codecs.BOM_UTF16_BE: "UTF-16, and only UTF-8 is read; convert it, as with `iconv -f utf-16 -t utf-8`",
+    b"\x1f\x8b": "gzip, which its name does not say; add .gz to it",
+    b"PK\x03\x04": "a zip archive; unpack it",
+}
 _SPLITS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),
@@ -56,13 +60,15 @@ def load(*, path: str | list[str], header: list[str] | None = None, data: Path) 
     for file in _files(path, data):
         relative = Path(os.path.relpath(file, data)).as_posix()
         reader, unit = _READERS[_ending(file)]
-        if header is not None and reader not in (_csv, _tsv):
+        if header is not None and reader not in (delimited.csv_rows, delimited.tsv_rows):
             raise SourceError(
                 f"{file}: `header` names the columns of CSV and TSV files only; remove it from this source"
             )
-        split, number = _split(file), 0
-        for number, fields, problem in _guarded(reader, file, header):
-            yield Raw(f"{relative}#{number}", fields, f"{relative}{unit}{number}", problem, str(file), split)
+        name, split, number = str(file), _split(file), 0
+        for number, size, fields, fault, text in _guarded(reader, file, header):
+            problem, raw = fault or (None, None)
+            place = f"{relative}{unit}{number}"
+            yield Raw(f"{relative}#{number}", fields, place, problem, name, split, None, None, None, size, raw, text)
         if not number:
             raise SourceError(f"{file}: the file holds no row; take it out of `path`, or write it again")
 
@@ -102,26 +108,25 @@ def _files(path: str | list[str], data: Path) -> list[Path]:
 
 def _matches(path: str, data: Path) -> list[Path]:
     start = data / Path(path).expanduser()
-    if start.is_file():
-        _ending(start)
-        return [start]
     if start.is_dir():
-        inside = sorted(start.rglob("*"))
-        return [
-            file
-            for file in inside
-            if file.is_file()
-            and _format(file)
-            and not any(part.startswith(".") for part in file.relative_to(start).parts)
-        ]
-    return [
-        file
-        for name in sorted(glob.glob(str(start), recursive=True))
-        if (file := Path(name)).is_file() and _ending(file)
-    ]
+        inside = [file for file in sorted(start.rglob("*")) if _format(file) and not file.is_dir()]
+        found = [file for file in inside if not any(part.startswith(".") for part in file.relative_to(start).parts)]
+    elif start.exists() or start.is_symlink():
+        found = [start]
+    else:
+        named = map(Path, sorted(glob.glob(str(start), recursive=True)))
+        found = [file for file in named if not file.is_dir()]
+    for file in found:
+        if not file.is_file():
+            what = "a pipe or a device, and no file" if file.exists() else "a link to nothing"
+            raise SourceError(f"{file}: this is {what}; take it out of `path`, or put the file there")
+        _ending(file)
+    return found
 
 
 def _near(path: Path) -> str:
+    if path.is_dir():
+        return f": the folder holds no file whose ending is one of {', '.join(_READERS)}"
     beside = sorted(entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, beside, n=1, cutoff=0.5)
     return (
@@ -154,162 +159,56 @@ def _split_word(word: str) -> str | None:
 # --- formats ---------------------------------------------------------------------------------------------------------
 
 
-def _guarded(reader: _Reader, file: Path, header: list[str] | None) -> Iterator[_Row]:
+def _guarded(reader: _Reader, file: Path, header: list[str] | None) -> Iterator[Found]:
     """The reader's rows; a file that is broken as a whole becomes one sentence."""
     try:
         with open(file, "rb") as raw:
             if file.suffix == ".gz":
                 with gzip.open(raw) as unzipped:
-                    yield from reader(io.BufferedReader(unzipped, 1 << 20), file, header)  # type: ignore[arg-type]
+                    yield from _read(reader, io.BufferedReader(unzipped, 1 << 20), file, header)  # type: ignore[arg-type]
             else:
-                yield from reader(raw, file, header)
+                yield from _read(reader, raw, file, header)
     except (OSError, EOFError, zlib.error) as error:
-        raise SourceError(f"{file}: the file cannot be read ({error}); get it again") from error
+        raise SourceError(f"{file}: the file cannot be read ({_in_one_line(error)}); get it again") from error
 
 
-def _jsonl(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_Row]:
-    del file, header
-    for number, line in enumerate(stream, start=1):
-        if number == 1:
-            line = line.removeprefix(_BOM)
-        if not line.isspace() and line:
-            yield number, *_object(line)
+def _read(reader: _Reader, stream: io.BufferedReader, file: Path, header: list[str] | None) -> Iterator[Found]:
+    start = stream.peek(4)[:4]
+    other = next((what for mark, what in _OTHERS.items() if start.startswith(mark)), None)
+    if other is None and b"\0" in start:
+        other = "UTF-16 or no text at all, and only UTF-8 is read; convert it, as with `iconv -f utf-16 -t utf-8`"
+    if other is not None:
+        raise SourceError(f"{file}: the file is {other}")
+    yield from reader(stream, file, header)
 
 
-def _object(line: bytes) -> tuple[dict[str, Any] | None, str | None]:
-    try:
-        value = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return None, _fault(line.rstrip(b"\r\n"))[1]
-    return (value, None) if isinstance(value, dict) else (None, _not_a_mapping(value))
-
-
-def _fault(text: bytes) -> tuple[int, str]:
-    """The line of what is wrong with a text that is not JSON, and what it is."""
-    try:
-        orjson.loads(text.decode())
-        return 1, "not JSON"
-    except UnicodeDecodeError as error:
-        line, start = text.count(b"\n", 0, error.start) + 1, text.rfind(b"\n", 0, error.start)
-        return line, f"not UTF-8, the byte 0x{text[error.start]:02x} at column {error.start - start}"
-    except orjson.JSONDecodeError as error:
-        return error.lineno, f"not JSON, {error.msg} at column {error.colno}"
-
-
-def _not_a_mapping(value: Any) -> str:
-    word = {list: "an array", str: "a text", type(None): "null", bool: "true or false"}.get(type(value), "a number")
-    return f"{word}, and not an object with columns"
-
-
-def _json(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_Row]:
-    text = stream.read().removeprefix(_BOM)
-    try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        if not text.strip():
-            return
-        if text.lstrip()[:1] == b"{":
-            yield from _jsonl(io.BytesIO(text), file, header)
-            return
-        line, fault = _fault(text)
-        raise SourceError(f"{file}:{line}: the file is {fault}; an array is read whole, so mend it") from error
-    for number, row in enumerate(value if isinstance(value, list) else [value], start=1):
-        yield (number, row, None) if isinstance(row, dict) else (number, None, _not_a_mapping(row))
-
-
-def _csv(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_Row]:
-    csv.field_size_limit(2**31 - 1)
-    with io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="") as text:
-        yield from _csv_rows(csv.reader(text), file, header)
-
-
-def _csv_rows(reader: Any, file: Path, header: list[str] | None) -> Iterator[_Row]:
-    """The rows of a csv.reader, each with the line where it starts."""
-    columns = _checked(header, file) if header else None
-    while True:
-        line = reader.line_num + 1  # of the row's start: a row may span lines
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            yield line, None, f"not CSV, {error}"
-            continue
-        if cells is None:
-            return
-        if not cells:
-            continue
-        if columns is None:
-            columns = _checked(cells, file)
-        else:
-            yield line, *_row(columns, cells)
-
-
-def _tsv(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_Row]:
-    columns = _checked(header, file) if header else None
-    for number, line in enumerate(stream, start=1):
-        text = (line.removeprefix(_BOM) if number == 1 else line).decode("utf-8", "surrogateescape").rstrip("\r\n")
-        if not text:
-            continue
-        if columns is None:
-            columns = _checked(text.split("\t"), file)
-        else:
-            yield number, *_row(columns, text.split("\t"))
-
-
-def _row(columns: list[str], cells: list[str]) -> tuple[dict[str, Any] | None, str | None]:
-    if len(cells) != len(columns):
-        quote = " (is a quote never closed?)" if any("\n" in cell for cell in cells) else ""
-        return None, f"{len(cells)} cell{'s'[: len(cells) > 1]} for {len(columns)} columns{quote}"
-    if _undecoded(cells):
-        return None, "not UTF-8"
-    return dict(zip(columns, cells, strict=True)), None
-
-
-def _undecoded(cells: list[str]) -> bool:
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:  # surrogates stand for the bytes that were not UTF-8
-        return True
-    return False
-
-
-def _checked(columns: list[str], file: Path) -> list[str]:
-    twice = sorted({column for column in columns if columns.count(column) > 1})
-    if twice or _undecoded(columns):
-        why = f"two columns are called '{twice[0]}'" if twice else "the header is not UTF-8"
-        raise SourceError(
-            f"{file}: {why}; mend the first line, or name the columns with `header: […]` where it is a row"
-        )
-    return columns
-
-
-def _parquet(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[_Row]:
+def _parquet(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[Found]:
     del header
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from curate.load import arrow
+
     try:
         table = pq.ParquetFile(pa.BufferReader(stream.read()) if file.suffix == ".gz" else stream)
-        number = 0
-        for batch in table.iter_batches(batch_size=10_000):
-            for row in batch.to_pylist():
-                number += 1
-                yield number, *_plain(row)
+        arrow.checked(table.schema_arrow, str(file))
+        found = arrow.rows(table.iter_batches(batch_size=10_000))
+        yield from ((number, 0, *row, None) for number, row in enumerate(found, start=1))
     except pa.ArrowException as error:
-        raise SourceError(f"{file}: the file is not Parquet that can be read ({error}); get it again") from error
+        raise SourceError(
+            f"{file}: the file is not Parquet that can be read ({_in_one_line(error)}); get it again"
+        ) from error
 
 
-def _plain(row: dict[str, Any]) -> tuple[dict[str, Any] | None, str | None]:
-    try:
-        return plain(row), None
-    except (TypeError, UnicodeDecodeError):
-        return None, f"binary data in one of the columns {', '.join(row)}"
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 _READERS: dict[str, tuple[_Reader, str]] = {
-    ".jsonl": (_jsonl, ":"),
-    ".ndjson": (_jsonl, ":"),
-    ".json": (_json, ":row:"),
-    ".csv": (_csv, ":"),
-    ".tsv": (_tsv, ":"),
+    ".jsonl": (json_rows.lines, ":"),
+    ".ndjson": (json_rows.lines, ":"),
+    ".json": (json_rows.array, ":row:"),
+    ".csv": (delimited.csv_rows, ":"),
+    ".tsv": (delimited.tsv_rows, ":"),
     ".parquet": (_parquet, ":row:"),
 }

@@ -17,7 +17,7 @@ from typing import Any
 
 from curate.contract.errors import MissingExtra, RequestError, SourceError
 from curate.contract.progress import say
-from curate.load.records import Raw, plain
+from curate.load.records import Raw
 
 _TIMEOUT = 10.0  # seconds to wait for the Hub's first answer, before anything that retries
 
@@ -32,17 +32,17 @@ def load(*, path: str, revision: str, config: str | None = None, split: str = "t
     """
     import pyarrow as pa
 
+    from curate.load import arrow
+
     folder = _prepared(path, revision, config) or _fetched(path, revision, config)
     files, license = _arrow_files(folder, path, split), _license(path, revision)
     number = 0
     for file in files:
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            for row in (row for batch in stream for row in batch.to_pylist()):
+            arrow.checked(stream.schema, f"{path} ({split})")
+            for fields, fault in arrow.rows(stream):
                 number += 1
-                try:
-                    fields, problem = plain(row), None
-                except (TypeError, UnicodeDecodeError):
-                    fields, problem = None, f"binary data in one of the columns {', '.join(row)}"
+                problem, raw = fault or (None, None)
                 yield Raw(
                     key=f"{folder.parent.parent.name}/{split}#{number}",
                     fields=fields,
@@ -52,6 +52,7 @@ def load(*, path: str, revision: str, config: str | None = None, split: str = "t
                     split=split,
                     revision=revision,
                     license=license,
+                    raw=raw,
                 )
     if not number:
         raise SourceError(f"hub: the split '{split}' of {path} holds no row")

@@ -24,13 +24,13 @@ The second spellings of Alpaca and of prompt and completion are read as if ``res
 columns do not matter (Alpaca's ``input`` is read where it is there). Where the columns of two shapes are there, as in a Dolly
 row with an ``output``, nothing is guessed.
 
-A row that cannot be read goes to ``removed`` with its place and the reason. More than 5 % of a file stops the run, unless
-``on_error: remove``; rows that a ``keep`` or a set's ``when`` leaves out were meant to go and do not count.
+A row that cannot be read goes to ``removed`` with its place, the reason and its bytes as they stand in the file. More than
+5 % of a file's rows stop the run, and so do unreadable rows that hold more than 5 % of its bytes, as behind a quote that never
+closes; unless ``on_error: remove``. Rows that a ``keep`` or a set's ``when`` leaves out were meant to go and do not count.
 """
 
 from __future__ import annotations
 
-import decimal
 import functools
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -39,13 +39,13 @@ from itertools import chain, groupby
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import orjson
 import polars as pl
 
 from curate.contract import methods
-from curate.contract.errors import MethodError, RequestError, RowSkipped, SourceError
+from curate.contract.errors import MethodError, RequestError, RowSkipped, SourceError, TemplateError
 from curate.contract.files import sha256
 from curate.contract.methods import Method
+from curate.rows.fields import dumps
 from curate.rows.table import LOAD_SCHEMA, REMOVED_SCHEMA
 from curate.rows.task_clusters import AUTO
 from curate.template import sandbox
@@ -56,6 +56,7 @@ CHUNK_ROWS = 50_000
 CHUNK_CHARACTERS = 64_000_000  # of the raw columns as JSON: long rows make shorter chunks
 LOOK_AHEAD = 1_000  # rows of a file that are looked at to tell its shape
 BAD_SHARE = 0.05
+KEPT_BYTES = 65_536  # of a row that cannot be read
 RENAMED = {"as": "shape", "where": "keep"}
 
 _SHAPES: tuple[tuple[str, tuple[str, ...], dict[str, str]], ...] = (  # shape, columns, renamed (new: old)
@@ -75,8 +76,9 @@ class Raw(NamedTuple):
 
     key: names the row inside its source, for ever; the id is made of it. fields: its columns, as JSON has them, or None
     where the row cannot be read, and then problem says why. where: the place to look at, "train.jsonl:3", or
-    "train.parquet:row:3" where there are no lines. file: rows of one file have one shape and are judged together. The rest:
-    what the loader knows of the row.
+    "train.parquet:row:3" where there are no lines. file: rows of one file have one shape and are judged together. size: the
+    row's bytes in the file, 0 where that is not told. raw: the bytes of a row that cannot be read. text: the fields as
+    orjson writes them, where the loader has that already. The rest: what the loader knows of the row.
     """
 
     key: str
@@ -88,6 +90,9 @@ class Raw(NamedTuple):
     revision: str | None = None
     license: str | None = None
     task: str | None = None
+    size: int = 0
+    raw: bytes | None = None
+    text: str | None = None
 
 
 @dataclass(frozen=True)
@@ -205,43 +210,65 @@ def fingerprint(kind: str, options: dict[str, Any], *, data: Path, folder: Path 
     return facts(**_own(method, options), **{name: value for name, value in filled.items() if name in method.takes})
 
 
-def plain(row: dict[str, Any]) -> dict[str, Any]:
-    """A row of Arrow values as it will be read back from JSON: times as ISO 8601, decimals as text, NaN as null.
-
-    Raises TypeError where a column holds what JSON cannot say: bytes that are not UTF-8, as images are.
-    """
-    return orjson.loads(orjson.dumps(row, default=_plain_value))
-
-
-def _plain_value(value: Any) -> Any:
-    if isinstance(value, decimal.Decimal):
-        return str(value)
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    raise TypeError
-
-
 # --- one file --------------------------------------------------------------------------------------------------------
 
 
 def _file(
     file: str, rows: Iterable[Raw], shape: _Shape | None, builder: _Builder
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    count = bad = 0
-    first = ""
-    for row in chain.from_iterable(map(shape.unfold, rows)) if shape else rows:
-        count += 1
-        problem = builder.add(row, shape)
-        if problem is not None and not problem.startswith(("keep:", "when:")):
-            bad += 1
-            first = first or f"{row.where}: {problem}"
-        if builder.full:
-            yield builder.flush()
-    if bad > BAD_SHARE * count and builder.source.on_error == "stop":
-        raise SourceError(
-            f"{file}: {bad:,} of {count:,} rows cannot be read, more than {BAD_SHARE:.0%}; the first: {first}; "
-            "mend the file, or say `on_error: remove` for this source"
-        )
+    tally = _Tally()
+    for row in rows:
+        tally.size += row.size
+        unfolded = shape.unfold(row) if shape else [row]
+        tally.rows += len(unfolded)
+        for record in unfolded:
+            problem = builder.add(record, shape)
+            if problem is not None:
+                tally.add(record, problem)
+            if builder.full:
+                yield builder.flush()
+    too_much = tally.too_much()
+    if too_much and builder.source.on_error == "stop":
+        raise SourceError(f"{file}: {too_much}; mend the file, or say `on_error: remove` for this source")
+
+
+@dataclass
+class _Tally:
+    """What of a file could not be read. rows, bad: all rows, and those that are no record. size, lost: the bytes of all, and
+    of those that could not be read at all, the longest of which is named."""
+
+    rows: int = 0
+    bad: int = 0
+    size: int = 0
+    lost: int = 0
+    longest: int = 0
+    first: str = ""
+    named: str = ""
+
+    def add(self, row: Raw, problem: str) -> None:
+        """Counts a row that was removed."""
+        if problem.startswith(("keep:", "when:")):
+            return
+        said = f"{row.where}: {problem}"
+        self.bad += 1
+        self.first = self.first or said
+        if row.fields is None:
+            self.lost += row.size
+            if row.size > self.longest:
+                self.longest, self.named = row.size, said
+
+    def too_much(self) -> str | None:
+        """What is wrong with the file as a whole, or None."""
+        share = f"more than {BAD_SHARE:.0%}"
+        if self.lost > BAD_SHARE * self.size:
+            longest = "" if self.named == self.first else f"; the longest: {self.named}"
+            return (
+                f"{self.bad:,} of {self.rows:,} rows cannot be read, with {self.lost:,} of {self.size:,} bytes, {share}; "
+                f"the first: {self.first}{longest}"
+            )
+        if self.bad > BAD_SHARE * self.rows:
+            return f"{self.bad:,} of {self.rows:,} rows cannot be read, {share}; the first: {self.first}"
+        return None
 
 
 def _head(rows: Iterator[Raw]) -> list[Raw]:
@@ -275,6 +302,7 @@ class _Shape:
         self.engine = Engine(template_set)
         self.renames = [rename for rename in (source.columns, renamed) if rename]
         self.keep = source.keep
+        self.cluster = source.cluster_of(template_set)
 
     def fields(self, row: dict[str, Any]) -> dict[str, Any]:
         for rename in self.renames:
@@ -289,7 +317,7 @@ class _Shape:
             items = self.engine.unfold(self.fields(row.fields))
         except RowSkipped as skipped:
             return [row._replace(problem=row.problem or str(skipped))]
-        return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields) for fields in items]
+        return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields, text=None) for fields in items]
 
     def refused(self, fields: dict[str, Any]) -> str | None:
         for column, allowed in self.keep.items():
@@ -357,13 +385,10 @@ class _Builder:
     source: Common
     kept: list[tuple[Any, ...]] = field(default_factory=list)
     removed: list[tuple[Any, ...]] = field(default_factory=list)
+    rows: int = 0
     characters: int = 0
     total: int = 0
     first_reason: str = ""
-
-    @property
-    def rows(self) -> int:
-        return len(self.kept) + len(self.removed)
 
     @property
     def full(self) -> bool:
@@ -371,17 +396,21 @@ class _Builder:
 
     def add(self, row: Raw, shape: _Shape | None) -> str | None:
         """Puts the row on its side. Gives why it was removed, or None."""
-        source, problem, record, text = self.source, row.problem, None, None
+        source, problem, record, text, raw = self.source, row.problem, None, None, row.raw
         template_set = shape.set if shape else None
         if row.fields is not None and shape is not None:
             fields = shape.fields(row.fields)
-            text = orjson.dumps(fields).decode()
-            problem = problem or shape.refused(fields)
-            if problem is None:
-                try:
-                    record = shape.engine.record(fields)
-                except RowSkipped as skipped:
-                    problem = str(skipped)
+            try:
+                text = (row.text if fields is row.fields else None) or dumps(fields)
+                problem = problem or shape.refused(fields)
+                record = shape.engine.record(fields) if problem is None else None
+            except RowSkipped as skipped:
+                problem = str(skipped)
+                raw = raw if text else repr(fields).encode("utf-8", "backslashreplace")
+            except TemplateError as error:
+                if isinstance(error.__cause__, sandbox.TooSlow):  # so that it may fit another time
+                    raise TemplateError(f"{row.where}: {error}") from error
+                problem = str(error).replace(f"{shape.set.path}:", f"{shape.set.name}:")
         values = (
             _id(source.name, row.revision, row.key),
             source.name,
@@ -389,7 +418,7 @@ class _Builder:
             source.license or row.license or (template_set.license if template_set else None),
             row.split,
             source.task or row.task or (template_set.task if template_set else None),
-            source.cluster_of(template_set),
+            shape.cluster if shape else source.cluster_of(None),
             record.prompt if record else None,
             record.response if record else None,
             record.messages if record else None,
@@ -398,20 +427,23 @@ class _Builder:
             template_set.name if template_set else None,
             record.extra if record else None,
         )
+        self.rows += 1
         self.characters += len(text or "")
         if problem is None:
             self.kept.append(values)
             return None
         reason = f"{row.where}: {problem}"
         self.first_reason = self.first_reason or f"the first row was removed: {reason}"
-        self.removed.append((*values, "load", reason))
+        first, rest = _kept_bytes(raw)
+        self.characters += len(first or b"")
+        self.removed.append((*values, "load", reason, first, rest))
         return problem
 
     def flush(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         kept = pl.DataFrame(self.kept, schema=LOAD_SCHEMA, orient="row")
         removed = pl.DataFrame(self.removed, schema=REMOVED_SCHEMA, orient="row")
         self.total += kept.height
-        self.kept, self.removed, self.characters = [], [], 0
+        self.kept, self.removed, self.rows, self.characters = [], [], 0, 0
         return kept, removed
 
 
@@ -419,9 +451,17 @@ def _id(source: str, revision: str | None, key: str) -> str:
     return hashlib.blake2b(f"{source}\0{revision or ''}\0{key}".encode(), digest_size=16).hexdigest()
 
 
+def _kept_bytes(raw: bytes | None) -> tuple[bytes | None, str | None]:
+    """What `removed` keeps of a row that cannot be read: its first bytes, and the number and the hash of the rest."""
+    if raw is None or len(raw) <= KEPT_BYTES:
+        return raw, None
+    rest = raw[KEPT_BYTES:]
+    return raw[:KEPT_BYTES], f"{len(rest):,} bytes more, SHA-256 {hashlib.sha256(rest).hexdigest()}"
+
+
 def _word(value: Any) -> str:
     """A value as the words of `keep` compare it: 1 and "1" alike, true and false as JSON writes them."""
-    return value if isinstance(value, str) else orjson.dumps(value).decode()
+    return value if isinstance(value, str) else dumps(value)
 
 
 # --- loaders ---------------------------------------------------------------------------------------------------------

@@ -29,7 +29,13 @@ LOAD_SCHEMA: dict[str, pl.DataType] = {
     columns.TEMPLATE_SET: pl.String(),
     columns.EXTRA: pl.String(),
 }
-REMOVED_SCHEMA: dict[str, pl.DataType] = {**LOAD_SCHEMA, columns.STAGE: pl.String(), columns.REASON: pl.String()}
+REMOVED_SCHEMA: dict[str, pl.DataType] = {
+    **LOAD_SCHEMA,
+    columns.STAGE: pl.String(),
+    columns.REASON: pl.String(),
+    columns.RAW: pl.Binary(),
+    columns.RAW_REST: pl.String(),
+}
 
 RENDER_SCHEMA: dict[str, pl.DataType] = {
     columns.RECORD: pl.String(),

@@ -36,6 +36,10 @@ class Stopped(Exception):
     """A text that grew too long or took too much time."""
 
 
+class TooSlow(Stopped):
+    """A row that takes too much time here and now."""
+
+
 class _Watch:
     """Tells a row that takes too long: ``with WATCH:`` around the work on each. A timer of processor time looks whether it is
     still the same row."""
@@ -58,7 +62,7 @@ class _Watch:
         self._seen = self._row
         if self._ticks * self.TICK >= SLOWEST:
             self._ticks, self._inside = 0, False
-            raise Stopped(f"it takes over {SLOWEST:g} s")
+            raise TooSlow(f"it takes over {SLOWEST:g} s")
 
 
 WATCH = _Watch()
