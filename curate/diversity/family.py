@@ -93,7 +93,7 @@ def rows(told: dict[str, Any]) -> list[dict[str, Any]]:
             "value": line["value"],
             "random": f"{line['random_mean']:.4g} ± {line['random_sd']:.2g}" if line["random_mean"] is not None else "",
             "z": f"{line['z']:+.1f}" if line["z"] is not None else "",
-            "percentile": line["percentile"],
+            "percentile": line["percentile"] if line["z"] is not None else None,
             "than random": verdict(line),
             "what": line["about"],
         }

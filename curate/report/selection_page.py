@@ -112,7 +112,7 @@ def _shown_measure(measure: dict[str, Any], clear: float | None) -> dict[str, An
     z, toward = measure["z"], family.toward_diverse(measure)
     shown: dict[str, Any] = {"name": str(measure["name"]).replace("_", " "), "about": str(measure["about"])}
     shown |= {"value": number(measure["value"]), "random": number(measure["random_mean"]), "place": None, "z": "–"}
-    shown["percentile"] = number(measure["percentile"])
+    shown["percentile"] = "–" if z is None else number(measure["percentile"])
     if z is None or toward is None:
         return shown
     said = family.verdict(measure)

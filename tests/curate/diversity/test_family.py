@@ -134,6 +134,7 @@ def test_rows_are_cells_of_a_plain_table():
             "what": "what",
         }
     ]
+    assert rows({"measures": [line | {"z": None, "p": None, "percentile": 50.0}]})[0]["percentile"] is None
     said = [verdict(line | more) for more in ({"better": None}, {"better": "higher"}, {"p": 0.0501}, {"p": 0.05})]
     assert said == ["lower", "less diverse", "alike", "more diverse"]
     assert toward_diverse(line) == 5 and toward_diverse(line | {"better": None}) == -5

@@ -304,7 +304,7 @@ def test_the_page_says_how_many_measures_are_beyond_random_and_which_way(tmp_pat
     ) in page
     cells = Cells(page).rows
     assert ["vendiRows that it looks like.", "", "+24.0", "97.5", "12.5", "0.1"] in cells
-    assert ["entropyOf clusters.", "", "–", "97.5", "1", "0.1"] in cells
+    assert ["entropyOf clusters.", "", "–", "–", "1", "0.1"] in cells
     assert "band is z from −3.21 to 3.21" in page and page.count('<rect x="55.9" y="3" width="64.2"') == 5
     strips = re.findall(r'<circle cx="([\d.]+)" cy="9" r="5" fill="var\((--\w+)\)"', page)
     assert strips == [("123.0", "--accent"), ("53.0", "--warm"), ("93.0", "--quiet"), ("118.0", "--quiet")]
