@@ -123,6 +123,7 @@ release: {{}}
 """
 
 
+@pytest.mark.slow
 def test_a_recipe_leaves_the_same_bytes_on_any_number_of_threads_and_workers(tmp_path: Path) -> None:
     rng, load = np.random.default_rng(0), []
     words = np.array([f"{a}{b}" for a in ("ba", "lo", "mi", "ru", "se") for b in ("ne", "ta", "vo", "ki", "du")])

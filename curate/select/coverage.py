@@ -6,6 +6,8 @@ import copy
 
 import numpy as np
 
+from curate.vectors.product import product
+
 _KEPT_BYTES = 320 * 2**20  # neighbours of promising rows that are kept for later picks, 8 bytes each
 _ROWS = 64  # rows of a matrix that are summed at a time
 _FEW = 0.03  # of all pairs: where fewer are left in which a candidate is nearer than any pick, they are taken out
@@ -86,7 +88,7 @@ class _Matrix:
     """
 
     def __init__(self, rows: np.ndarray, candidates: np.ndarray):
-        self.cosine = candidates @ rows.T
+        self.cosine = product(candidates, rows)
         self.index = [slice(None)] * len(candidates)
         self.more = np.empty((_ROWS, len(rows)), np.float32)
         self.left: _Pairs | None = None
@@ -179,7 +181,7 @@ class _Near:
             return
         later = later[~self.known[later]][: max(1, min(_LOOK, 2**26 // max(len(covered), 1)))]
         new = np.union1d(rows[~self.known[rows]], later)
-        for row, cosine in zip(new.tolist(), self.candidates[new] @ self.rows.T, strict=True):
+        for row, cosine in zip(new.tolist(), product(self.candidates[new], self.rows), strict=True):
             index = np.flatnonzero(cosine > covered).astype(np.int32)
             self._keep(row, index, cosine[index])
         if 8 * self.kept > _KEPT_BYTES:

@@ -22,6 +22,7 @@ from curate.contract.progress import bar
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
 from curate.select.greedy import greedy
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 64  # far rows whose distances are computed in one matrix product; most of them are picked before the next one
@@ -133,7 +134,7 @@ def _farthest(nearest: np.ndarray, pick: int) -> np.ndarray:
 
 def _squared_distances(vectors: np.ndarray, squared_norm: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """float32 (m, n), from each of m centres to each of n rows."""
-    squared = centres @ vectors.T
+    squared = product(centres, vectors)
     squared *= -2
     squared += squared_norm
     squared += np.einsum("ij,ij->i", centres, centres)[:, None]

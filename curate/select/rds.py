@@ -31,6 +31,7 @@ from curate.contract.errors import DataError, MethodError
 from curate.contract.progress import track
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Picks, Pool
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 _BLOCK = 32  # queries compared with all rows at a time
@@ -97,7 +98,7 @@ class _Near:
 
     def block(self, start: int) -> np.ndarray:
         """float32 (q, n): what each of a block of queries goes by."""
-        cosine = np.round(self.queries[start : start + _BLOCK] @ self.vectors.T, 6)
+        cosine = np.round(product(self.queries[start : start + _BLOCK], self.vectors), 6)
         return np.stack([self.wanted.combined(one, 1.0) for one in cosine]).astype(np.float32, copy=False)
 
     def overall(self, how: str) -> np.ndarray:
