@@ -6,18 +6,16 @@ import math
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from curate.contract import columns, methods
+from curate.contract import columns, methods, processes
 from curate.contract.errors import RequestError, TamisError
 from curate.contract.progress import say
 from curate.rows.pick import pick
@@ -131,7 +129,7 @@ def run_all(
         for one in wanted:
             say(f"  {one.name}")
             try:
-                with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                with processes.pool(1) as process:
                     ran[one.name] = process.submit(_run_one, folder, one, budget, seeds, tuple(cuts)).result()
             except TamisError as error:
                 failed[one.name] = str(error)

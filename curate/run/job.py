@@ -11,18 +11,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from curate.contract import columns
+from curate.contract import columns, processes
 from curate.contract.errors import ContractError, DataError
 from curate.contract.files import read_json, write_bytes
 from curate.contract.methods import import_file
@@ -188,7 +186,7 @@ class Job:
                 yield function(*one)
             return
         watched = list(self._watched().values())
-        with ProcessPoolExecutor(min(self.workers, len(arguments)), mp_context=get_context("spawn")) as pool:
+        with processes.pool(min(self.workers, len(arguments))) as pool:
             calls = [pool.submit(_in_a_process, _reference(function), one, watched) for one in arguments]
             try:
                 for call in calls:

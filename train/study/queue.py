@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable
-from concurrent.futures import FIRST_EXCEPTION, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import pyarrow.parquet as pq
 import torch
 
-from curate.contract import store
+from curate.contract import processes, store
 from curate.contract.errors import TrainingError
 from curate.contract.files import read_json, write_json
 from curate.contract.progress import bar
@@ -78,9 +76,8 @@ _worker: Worker | None = None  # of a worker process
 def _train_in_processes(
     runs: list[Run], bench: Bench, workers: int, advance: Callable[[int], None]
 ) -> dict[str, Result]:
-    context = multiprocessing.get_context("spawn")  # fork would copy torch's thread pools in a broken state
-    steps, stop = context.Value("q", 0), context.Event()
-    with ProcessPoolExecutor(workers, context, _start_worker, (bench, steps, stop)) as pool:
+    steps = multiprocessing.get_context("spawn").Value("q", 0)
+    with processes.pool(workers, functools.partial(_start_worker, bench), steps) as pool:
         try:
             futures = {run.key: pool.submit(_train_in_worker, run) for run in runs}
             _wait(list(futures.values()), steps, advance)
@@ -90,10 +87,6 @@ def _train_in_processes(
                 f"study: one of {workers} training processes was killed, perhaps for memory; what was done is kept: run the "
                 "same command again, with fewer --workers if it happens twice"
             ) from error
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _wait(futures: list[Future[Result]], steps: Any, advance: Callable[[int], None]) -> None:
@@ -107,19 +100,11 @@ def _wait(futures: list[Future[Result]], steps: Any, advance: Callable[[int], No
         shown = steps.value
 
 
-def _start_worker(bench: Bench, steps: Any, stop: Any) -> None:
+def _start_worker(bench: Bench, steps: Any) -> None:
     """Runs once in every worker process."""
     global _worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at Ctrl-C the parent sets `stop`
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(
-        target=lambda: (parent.join(), os._exit(1)), daemon=True
-    ).start()  # it does not outlive a killed parent
 
     def count(n: int) -> None:
-        if stop.is_set():  # Ctrl-C, or another run failed
-            os._exit(1)
         with steps.get_lock():
             steps.value += n
 

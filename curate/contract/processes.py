@@ -1,0 +1,62 @@
+"""Worker processes that end with the process that started them, however that one ends.
+
+    with pool(2) as processes:
+        futures = [processes.submit(function_of_a_module, argument) for argument in arguments]
+
+Every worker holds one end of a pipe. It ends at once when the other end closes: after an error or Ctrl-C in the block, and when
+the system closes it for a process that was killed. On Linux the system kills it too, for a worker that is deep in C code.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+@contextmanager
+def pool(workers: int, begin: Callable[..., None] | None = None, *shared: Any) -> Iterator[ProcessPoolExecutor]:
+    """begin: a function of a module, or a partial of one, called once in each process with what it shares with this one
+    (values and locks of multiprocessing's `spawn` context)."""
+    context = get_context("spawn")  # fork would copy the thread pools of polars and torch in a broken state
+    theirs, ours = context.Pipe(duplex=False)
+    # Pickled, so that a worker watches before it imports what `begin` needs, which can take seconds.
+    processes = ProcessPoolExecutor(workers, context, _start, (theirs, pickle.dumps(begin), shared))
+    try:
+        yield processes
+    except BaseException:
+        ours.close()
+        processes.shutdown(wait=False, cancel_futures=True)
+        raise
+    finally:
+        processes.shutdown()
+        ours.close()
+        theirs.close()
+
+
+def _start(pipe: Connection, begin: bytes, shared: tuple[Any, ...]) -> None:
+    """Runs once in every worker."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent decides
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_end_with_the_parent, args=(pipe,), daemon=True).start()
+    if (called := pickle.loads(begin)) is not None:
+        called(*shared)
+
+
+def _end_with_the_parent(pipe: Connection) -> None:
+    try:
+        pipe.recv_bytes()
+    except (EOFError, OSError):
+        os._exit(1)

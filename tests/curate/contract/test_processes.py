@@ -1,0 +1,103 @@
+"""Workers end with the process that started them: after an error, after Ctrl-C, and when it was killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from curate.contract.processes import pool
+
+PARENT = """
+import os, sys, time
+from pathlib import Path
+sys.path.insert(0, {here!r})
+import test_processes as told
+from curate.contract.processes import pool
+
+if __name__ == "__main__":
+    with pool(2) as processes:
+        futures = [processes.submit(told.{work}, {folder!r}) for _ in range(2)]
+        [future.result() for future in futures]
+"""
+
+
+def sleep(folder: str) -> None:
+    (Path(folder) / str(os.getpid())).touch()
+    time.sleep(60)
+
+
+def compute(folder: str) -> None:
+    """Holds the interpreter's lock, so that no other thread of the worker runs."""
+    (Path(folder) / str(os.getpid())).touch()
+    sum(range(10**11))
+
+
+def fail(folder: str) -> None:
+    while len(list(Path(folder).iterdir())) < 1:
+        time.sleep(0.01)
+    raise ValueError("no")
+
+
+def number() -> int:
+    return os.getpid()
+
+
+def alive(process: int) -> bool:
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def ended(processes: list[int], seconds: float = 5) -> bool:
+    end = time.monotonic() + seconds
+    while any(map(alive, processes)) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(map(alive, processes))
+
+
+def started(folder: Path, count: int = 2) -> list[int]:
+    end = time.monotonic() + 60
+    while len(list(folder.iterdir())) < count and time.monotonic() < end:
+        time.sleep(0.02)
+    return [int(path.name) for path in folder.iterdir()]
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
+@pytest.mark.parametrize("work", ["sleep", "compute"])
+def test_no_worker_outlives_a_parent_that_was_killed(work: str, tmp_path: Path) -> None:
+    source = PARENT.format(here=str(Path(__file__).parent), work=work, folder=str(tmp_path))
+    script = tmp_path.parent / f"{work}.py"
+    script.write_text(source)
+    with subprocess.Popen([sys.executable, script], stdin=subprocess.DEVNULL) as parent:
+        workers = started(tmp_path)
+        assert len(workers) == 2 and all(map(alive, workers))
+        parent.send_signal(signal.SIGKILL)
+    assert ended(workers), "a worker is still alive five seconds later"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
+def test_an_error_ends_workers_that_are_in_the_middle_of_their_work(tmp_path: Path) -> None:
+    begun = time.monotonic()
+
+    def work() -> None:
+        with pool(2) as processes:
+            futures = [processes.submit(sleep, str(tmp_path)), processes.submit(fail, str(tmp_path))]
+            futures[1].result()
+
+    with pytest.raises(ValueError, match="no"):
+        work()
+    assert ended(started(tmp_path, 1)) and time.monotonic() - begun < 50
+
+
+def test_workers_answer_and_are_gone_afterwards() -> None:
+    with pool(1) as processes:
+        worker = processes.submit(number).result()
+        assert worker != os.getpid()
+    assert not alive(worker)
