@@ -8,14 +8,15 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
 from curate.cli import cache, look, machine, measure, release, run, templates
+from curate.contract import faults
 from curate.contract.errors import RequestError, TamisError
 
-_INTERRUPTED = 130
+_STOPS = {signal.SIGINT: 130, signal.SIGTERM: 143}  # and the exit codes that shells know them by
 
 app = typer.Typer(
     name="tamis",
@@ -54,7 +55,8 @@ def check_packages() -> None:
 
 
 def main() -> None:
-    """Runs the command: 0 done, 1 the data or a check says no, 2 the request was wrong, 130 stopped by Ctrl-C."""
+    """Runs the command: 0 done, 1 the data, a check or the machine says no, 2 the request was wrong, 130 stopped by Ctrl-C, 143
+    by SIGTERM."""
     stopped: list[int] = []
 
     def stop(number: int, _frame: object) -> None:
@@ -62,18 +64,28 @@ def main() -> None:
         raise KeyboardInterrupt
 
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, stop)
+        for number in _STOPS:
+            signal.signal(number, stop)
     try:
         check_packages()
-        code = app(standalone_mode=False) or 0
-        if code == _INTERRUPTED:  # typer answers Ctrl-C with this number
+        with faults.one_sentence(but=(BrokenPipeError,)):
+            code = app(standalone_mode=False) or 0
+        if code == _STOPS[signal.SIGINT]:  # typer answers Ctrl-C with this number
             raise KeyboardInterrupt
         sys.exit(code)
     except BaseException as error:
         if stopped or isinstance(error, KeyboardInterrupt | typer.Abort):  # a library may make another error of it
-            print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
-            sys.exit(_INTERRUPTED)
+            _say_stopped(stopped[0] if stopped else signal.SIGINT)
         _say_error(error)
+
+
+def _say_stopped(number: int) -> NoReturn:
+    """From here on a second Ctrl-C ends the process at once."""
+    if threading.current_thread() is threading.main_thread():
+        for one in _STOPS:
+            signal.signal(one, signal.SIG_DFL)
+    print("\nStopped. Nothing is lost: the same command goes on from here.", file=sys.stderr)
+    sys.exit(_STOPS[signal.Signals(number)])
 
 
 def _say_error(error: BaseException) -> None:

@@ -12,6 +12,7 @@
         RowSkipped            a row that a template set does not take: its sentence is the reason in `removed`
         ContractError         a table without a column or a view that a step needs
         TrainingError         a loss that is not finite, a model that cannot be loaded safely
+      MachineError            the machine says no: a full disk, a permission, a folder that vanished (exit code 1)
 
 The command prints the sentence without a traceback (``--debug`` shows it) and exits with ``exit_code``.
 """
@@ -76,3 +77,7 @@ class ContractError(DataError):
 
 class TrainingError(DataError):
     """A training run stopped."""
+
+
+class MachineError(TamisError):
+    """The machine says no. What an OSError becomes (curate/contract/faults.py), whoever raised it."""

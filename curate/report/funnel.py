@@ -41,16 +41,26 @@ def lines(rows: Sequence[dict[str, Any]], width: int) -> list[str]:
 
 
 def earlier(work: str | Path) -> str:
-    """A sentence on the stages that are of an earlier recipe; empty where there are none."""
-    titles = [done.title for done in Work(work).old]
-    if not titles:
-        return ""
-    named = titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
-    are, them = ("is", "it") if len(titles) == 1 else ("are", "them")
-    return (
-        f"{named} {are} of an earlier recipe, or of earlier sources or code: the last run did not come to {them}; "
-        f"`tamis run` on the recipe makes {them} anew"
-    )
+    """A sentence on the stages that are of an earlier recipe, and on those that are not there; empty where the last run came to
+    all that its recipe holds."""
+    whole = Work(work)
+    now = f"the run that goes on ({whole.running}) has not come to" if whole.running else ""
+    told = []
+    if old := [done.title for done in whole.old]:
+        are, them = ("is", "it") if len(old) == 1 else ("are", "them")
+        why = f"the last run did not come to {them}; `tamis run` on the recipe makes {them} anew"
+        told.append(
+            f"{_list(old)} {are} of an earlier recipe, or of earlier sources or code: {f'{now} {them}' if now else why}"
+        )
+    if missing := whole.missing:
+        are, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+        why = f"the last run did not come to {them}; `tamis run` on the recipe goes on there"
+        told.append(f"{_list(missing)} {are} not there: {f'{now} {them}' if now else why}")
+    return "; ".join(told)
+
+
+def _list(titles: Sequence[str]) -> str:
+    return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
 
 
 def _line(done: Done) -> dict[str, Any]:

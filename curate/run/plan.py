@@ -13,7 +13,7 @@ from typing import Any
 
 from curate.contract.code import source_and_versions
 from curate.contract.draws import draw
-from curate.contract.files import digest, read_json
+from curate.contract.files import ABSENT, digest, read_json
 from curate.run import trace
 from curate.run.recipe import Recipe
 from curate.run.stage import Before, Stage, Step
@@ -84,7 +84,7 @@ def _noted(work: Path) -> dict[str, tuple[str, dict[str, list[Any]]]]:
             opened = read_json(run_facts(path.parent, manifest["table"]))["opened"]
             if manifest["contract"] == CONTRACT:
                 noted[manifest["static"]] = manifest["key"], opened
-        except (OSError, ValueError, KeyError):
+        except (*ABSENT, ValueError, KeyError):
             continue
     return noted
 

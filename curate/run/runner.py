@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -26,9 +27,9 @@ import polars as pl
 import yaml
 from filelock import FileLock, Timeout
 
-from curate.contract import columns
+from curate.contract import columns, faults, store
 from curate.contract.errors import RequestError, WorkError
-from curate.contract.files import read_json, write_json, write_text
+from curate.contract.files import ABSENT, digest, discard, mark, put, read_json, sha256, sweep, write_json, write_text
 from curate.contract.progress import say
 from curate.rows import table
 from curate.rows.reasons import folded
@@ -38,9 +39,10 @@ from curate.run.memory import peak_mb, reset_peak
 from curate.run.plan import folders, plan
 from curate.run.recipe import Recipe
 from curate.run.stage import Before, Stage
-from curate.run.work import CONTRACT, MANIFEST, PLAN, run_facts
+from curate.run.work import CONTRACT, HOLDER, MANIFEST, PLAN, data_files, holder_of, run_facts
 
-_LOCK, _HOLDER = ".lock", ".lock.json"
+_LOCK = ".lock"
+_UNFINISHED = re.compile(r"\..+\.[0-9a-f]{16}|\.old\..+")  # folders of stages
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Outcome:
         return f"{len(self.done)} stages run, {len(self.cached)} cached, in {self.work}"
 
 
+@faults.one_sentence()
 def run(
     recipe: Recipe,
     work: Path,
@@ -68,7 +71,7 @@ def run(
     work = Path(work)
     done: list[str] = []
     cached: list[str] = []
-    with held(work):
+    with held(work), _swept(work):
         _tell_older(work)
         stages = plan(recipe, work)
         wanted = up_to(stages, until)
@@ -99,7 +102,7 @@ def state(work: Path, stage: Stage) -> str:
         if (manifest["contract"], manifest["key"]) == (CONTRACT, stage.key):
             return "cached"
         changed = "changed"
-    except (OSError, ValueError, KeyError):
+    except (*ABSENT, ValueError, KeyError):
         changed = "new"
     return "started" if unfinished(work, stage).is_dir() else changed
 
@@ -185,16 +188,20 @@ def finish(stage: Stage, folder: Path, work: Path, facts: dict[str, Any]) -> Non
         "versions": stage.versions,
         "facts": facts,
         "claims": list(stage.kind.claims(stage.step, facts)),
-        **_counts(stage, folder, work),
+        **_counts(stage, folder, work, facts),
     }
     write_json(folder / MANIFEST, manifest)
 
 
-def _counts(stage: Stage, folder: Path, work: Path) -> dict[str, Any]:
-    """Rows in, out and removed, with the reasons, counted without the numbers inside them."""
+def _counts(stage: Stage, folder: Path, work: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """Rows in, out and removed, with the reasons, counted without the numbers inside them; hashes of the files that hold data,
+    unless a product's own facts list its files."""
     before = read_json(work / stage.parent.title / MANIFEST)["out"] if stage.parent else None
+    listed = "files" in facts and not stage.table
+    hashes = {} if listed else {path.relative_to(folder).as_posix(): sha256(path) for path in data_files(folder)}
+    files = {"files": hashes} if hashes else {}
     if not stage.table:
-        return {"in": before, "out": before, "removed": 0, "reasons": {}}
+        return {"in": before, "out": before, "removed": 0, "reasons": {}, **files}
     out = sum(pl.scan_parquet(part).select(pl.len()).collect().item() for part in table.shards(folder / "kept"))
     reasons: Counter[str] = Counter()
     for part in table.shards(folder / "removed"):
@@ -206,7 +213,8 @@ def _counts(stage: Stage, folder: Path, work: Path) -> dict[str, Any]:
         "out": out,
         "removed": removed,
         "reasons": dict(sorted(reasons.items())),
-        "hash": table.content_hash(table.shards(folder / "kept")),
+        "hash": digest([content for name, content in hashes.items() if name.startswith("kept/")]),
+        **files,
     }
 
 
@@ -224,9 +232,14 @@ def _replace(folder: Path, final: Path) -> None:
     if old.exists():
         shutil.rmtree(old)
     if final.exists():
-        os.rename(final, old)
-    os.rename(folder, final)
-    shutil.rmtree(old, ignore_errors=True)
+        os.replace(final, old)
+    try:
+        put(folder, final)
+    except OSError:
+        if old.exists() and not final.exists():
+            os.replace(old, final)
+        raise
+    discard(old)
 
 
 def _write_plan(work: Path, recipe: Recipe, stages: tuple[Stage, ...]) -> None:
@@ -247,7 +260,7 @@ def _tell_older(work: Path) -> None:
     """Says what happens to a folder that another version of Tamis wrote."""
     try:
         version = read_json(work / PLAN).get("contract", 1)
-    except (OSError, ValueError):
+    except (*ABSENT, ValueError):
         return
     if version != CONTRACT:
         say(
@@ -274,7 +287,7 @@ def _settle(work: Path, stages: tuple[Stage, ...]) -> None:
         stage for stage in stages if stage.table and by_key.get(stage.key, work / stage.title) != work / stage.title
     ]
     for stage in wrong:
-        os.rename(by_key[stage.key], unfinished(work, stage))
+        put(by_key[stage.key], unfinished(work, stage))
     for stage in wrong:
         manifest = read_json(unfinished(work, stage) / MANIFEST)
         write_json(unfinished(work, stage) / MANIFEST, {**manifest, "stage": stage.title})
@@ -285,15 +298,34 @@ def _sweep(work: Path, stages: tuple[Stage, ...]) -> None:
     """After a whole run, nothing stays of stages that the recipe no longer has."""
     keep = {stage.title for stage in stages}
     for path in list(work.iterdir()):
-        if path.name.startswith(".old.") or (path.name not in keep and _was_a_stage(path)):
+        if _UNFINISHED.fullmatch(path.name):
+            shutil.rmtree(path)
+        elif path.name not in keep and _was_a_stage(path):
             shutil.rmtree(path)
             run_facts(path, False).unlink(missing_ok=True)
+
+
+@contextmanager
+def _swept(work: Path) -> Iterator[None]:
+    """Nothing stays of what killed runs were writing, nor of what the processes of this one were when it failed."""
+    _sweep_temporaries(work)
+    try:
+        yield
+    except BaseException:
+        _sweep_temporaries(work)
+        raise
+
+
+def _sweep_temporaries(work: Path) -> None:
+    for folder in (work, *(path for path in work.rglob("*") if path.is_dir())):
+        sweep(folder)
+    store.sweep()
 
 
 def _was_a_stage(path: Path) -> bool:
     try:
         return {"key", "kind", "stage"} <= read_json(path / MANIFEST).keys()
-    except (OSError, ValueError, AttributeError):
+    except (*ABSENT, ValueError, AttributeError):
         return False
 
 
@@ -310,21 +342,16 @@ def held(work: Path) -> Iterator[None]:
         with FileLock(work / _LOCK, timeout=0):
             command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
             since = time.strftime("%Y-%m-%d %H:%M:%S")
-            holder = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": since}
-            write_text(work / _HOLDER, json.dumps(holder))
-            yield
+            holder = {"pid": os.getpid(), "host": platform.node(), "command": command, "since": since, "mark": mark()}
+            write_text(work / HOLDER, json.dumps(holder))
+            try:
+                yield
+            finally:
+                discard(work / HOLDER)
     except Timeout as error:
         raise WorkError(
-            f"{work} is held by {_holder(work)}; wait for it, stop it, or give another folder with --work"
+            f"{work} is held by {(holder_of(work) or ('another process',))[0]}; wait for it, stop it, or give another folder with --work"
         ) from error
-
-
-def _holder(work: Path) -> str:
-    try:
-        holder = read_json(work / _HOLDER)
-        return f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['since']}"
-    except (OSError, ValueError, KeyError):
-        return "another process"
 
 
 def _yaml(resolved: dict[str, Any]) -> str:

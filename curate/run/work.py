@@ -22,11 +22,13 @@ import polars as pl
 
 from curate.contract import columns
 from curate.contract.errors import RequestError, WorkError
-from curate.contract.files import read_json
+from curate.contract.files import ABSENT, has_ended, read_json, sha256
 from curate.rows import table
 
 CONTRACT = 2  # raised when the layout of a work folder changes
 PLAN, MANIFEST, RUN, VECTORS = "stages.json", "manifest.json", "run.json", "vectors.npy"
+HOLDER = ".lock.json"  # who runs in the folder
+_DATA = (".parquet", ".npy", ".safetensors")  # files whose hashes a manifest holds
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,25 @@ class Done:
         """What the run took: seconds, peak_mb, workers, host. Empty where the file was deleted."""
         try:
             return read_json(run_facts(self.folder, self.table))
-        except (OSError, ValueError):
+        except (*ABSENT, ValueError):
             return {}
+
+    @property
+    def damage(self) -> list[str]:
+        """What is not as the manifest says, a sentence a file. Reads every file that holds data. Of a product whose facts list
+        its files, as a release's do, nothing is known here."""
+        listed = self.manifest.get("files", {})
+        there = {path.relative_to(self.folder).as_posix(): path for path in data_files(self.folder)} if listed else {}
+        again = f"delete {self.folder} and run the recipe again"
+        problems = []
+        for name in sorted({*listed, *there}):
+            if name not in there:
+                problems.append(f"{self.title}/{name} is missing; {again}")
+            elif name not in listed:
+                problems.append(f"{self.title}/{name} is not of this stage: its manifest does not list it; {again}")
+            elif sha256(there[name]) != listed[name]:
+                problems.append(f"{self.title}/{name} was changed: its hash is not the one in the manifest; {again}")
+        return problems
 
     def read(
         self, side: str = "kept", *, without: Sequence[str] = (), only: Sequence[str] | None = None
@@ -134,7 +153,11 @@ class Work:
         self.folder = Path(folder)
         try:
             plan = read_json(self.folder / PLAN)
-        except (OSError, ValueError) as error:
+        except ValueError as error:
+            raise WorkError(
+                f"{self.folder / PLAN} is damaged: it is not JSON; `tamis run` on the recipe writes it anew"
+            ) from error
+        except ABSENT as error:
             raise WorkError(
                 f"{self.folder} is not a work folder: it holds no {PLAN}; `tamis run RECIPE --work {self.folder}` makes one"
             ) from error
@@ -151,7 +174,7 @@ class Work:
         folder = self.folder / planned["title"]
         try:
             manifest = read_json(folder / MANIFEST)
-        except (OSError, ValueError):
+        except (*ABSENT, ValueError):
             return None
         if manifest.get("contract") != CONTRACT:
             return None
@@ -200,6 +223,33 @@ class Work:
     @property
     def old(self) -> tuple[Done, ...]:
         return tuple(done for done in self.stages if done.old)
+
+    @property
+    def running(self) -> str:
+        """Which process runs in the folder, as far as this machine can tell; empty where none does."""
+        holder = holder_of(self.folder)
+        return holder[0] if holder and has_ended(holder[1]) is False else ""
+
+    @property
+    def missing(self) -> list[str]:
+        """Titles of stages that the last run wanted and that are not there, or not whole."""
+        there = {done.folder.name for done in self.stages}
+        return [planned["title"] for planned in self.plan["stages"] if planned["title"] not in there]
+
+
+def holder_of(folder: Path) -> tuple[str, str] | None:
+    """Who runs in a work folder, or was killed while it did: in words, and the mark of its process."""
+    try:
+        holder = read_json(folder / HOLDER)
+        told = f"process {holder['pid']} on {holder['host']}, `{holder['command']}`, since {holder['since']}"
+        return told, holder["mark"]
+    except (*ABSENT, ValueError, KeyError):
+        return None
+
+
+def data_files(folder: Path) -> list[Path]:
+    """The files of a stage that hold its data: tables, vectors, weights."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in _DATA)
 
 
 def is_work(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -85,8 +86,6 @@ def test_a_work_folder_that_is_none_is_one_sentence(tmp_path: Path) -> None:
 
 
 def test_verify_passes_a_release_and_fails_a_changed_one(finished: Path, tmp_path: Path) -> None:
-    import shutil
-
     for folder in (finished / "work", finished / "work" / "release"):
         assert tamis("verify", folder).returncode == 0
     shutil.copytree(finished / "work" / "release", tmp_path / "copy")
@@ -99,8 +98,6 @@ def test_verify_passes_a_release_and_fails_a_changed_one(finished: Path, tmp_pat
 def test_after_a_run_that_stopped_early_every_command_says_what_is_of_an_earlier_recipe(
     finished: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     work = shutil.copytree(finished / "work", tmp_path / "work")
     change = ("--set", "filter.min_words=9")
     done = tamis("run", finished / "recipe.yaml", "--work", work, *change, "--until", "filter")
@@ -118,12 +115,24 @@ def test_after_a_run_that_stopped_early_every_command_says_what_is_of_an_earlier
     assert tamis("show", work, "--stage", "render", "--json").returncode == 0
 
 
-def test_a_work_without_a_release_has_no_card_and_nothing_to_verify(finished: Path, tmp_path: Path) -> None:
+def test_a_work_that_did_not_come_to_its_release_has_no_card_and_verify_says_so(finished: Path, tmp_path: Path) -> None:
     done = tamis("run", finished / "recipe.yaml", "--work", tmp_path / "w", "--until", "holdout")
     assert done.returncode == 0, done.stderr
-    for command in ("card", "verify"):
-        done = tamis(command, tmp_path / "w")
-        assert done.returncode == 2 and "holds no release; add `release: {}`" in done.stderr
+    card, verified = tamis("card", tmp_path / "w"), tamis("verify", tmp_path / "w")
+    assert card.returncode == 2 and "holds no release; add `release: {}`" in card.stderr
+    assert verified.returncode == 1 and "07-render and release are not there: the last run did not" in verified.stdout
+
+
+def test_a_fault_of_the_machine_is_one_sentence_whatever_the_command(finished: Path, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(finished / "work", work)
+    (work / "06-select" / "manifest.json").unlink()
+    (work / "06-select" / "manifest.json").mkdir()
+    for command in ("funnel", "show", "verify", "report"):
+        done = tamis(command, work)
+        assert done.returncode == 1 and "Traceback" not in done.stderr, command
+        assert done.stderr.startswith(f"{work}/06-select/manifest.json: this is a folder and should be a file"), command
+    assert "Traceback" in tamis("--debug", "funnel", work).stderr
 
 
 def test_doctor_and_cache_print_tables() -> None:
