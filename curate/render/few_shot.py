@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import orjson
 import polars as pl
 
 from curate.contract import columns
 from curate.contract.draws import draw, draws, uniform
 from curate.contract.errors import RequestError, RowSkipped
+from curate.rows.fields import loads as fields_of
 from curate.rows.token_counts import counter
 from curate.template.engine import Engine, Message, Rendered
 from curate.template.options import permutation
@@ -131,7 +131,7 @@ class Composer:
         pools: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         rows = exemplars.select(columns.ID, columns.TEMPLATE_SET, columns.FIELDS).sort(columns.ID)
         for id, name, fields in rows.iter_rows():
-            pools.setdefault(name, []).append((id, orjson.loads(fields)))
+            pools.setdefault(name, []).append((id, fields_of(fields)))
         return cls(options, seed, counter(options.tokenizer, folder), exemplars[columns.ID], pools)
 
     def compose(self, engine: Engine, id: str, rendered: Rendered) -> Rendered:

@@ -10,13 +10,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import polars as pl
 from jinja2 import nodes
 
 from curate.contract import columns
 from curate.render.expressions import Names, Unfit, Value, expression, truth
 from curate.render.raw import Raws, column, only, schema
+from curate.rows.fields import loads as fields_of
 from curate.template import sandbox
 from curate.template.engine import Engine
 from curate.template.sets import TemplateSet
@@ -115,7 +115,7 @@ class ByRow:
         labels: list[int] = []
         whens: list[tuple[bool, ...]] = []
         for row, text in enumerate(table[columns.FIELDS].to_list()):
-            typed = self.engine.typed(orjson.loads(text))
+            typed = self.engine.typed(fields_of(text))
             if typed is None:
                 continue
             roles, label, when = typed

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import orjson
 import polars as pl
 
 from curate.contract import columns
@@ -23,6 +22,7 @@ from curate.render import few_shot as shots
 from curate.render.few_shot import Composer
 from curate.render.list_columns import conversations, texts
 from curate.render.vector import Vector, compile_set
+from curate.rows.fields import loads as fields_of
 from curate.template import sandbox
 from curate.template.engine import Engine, Rendered, as_is
 from curate.template.sets import load_set
@@ -212,7 +212,7 @@ class _Chunk:
                 if engine.set.messages is not None:
                     yield row, [as_is(own[row].to_list())]
                     continue
-                rendered = engine.render(id, orjson.loads(fields), which=self.which)
+                rendered = engine.render(id, fields_of(fields), which=self.which)
                 if self.composer is not None and after_examples[row]:
                     rendered = [self.composer.compose(engine, id, one) for one in rendered]
                 yield row, rendered

@@ -196,6 +196,8 @@ def _shown(row: dict[str, Any], sought: _Sought | None = None) -> dict[str, Any]
             continue
         if name == columns.MESSAGES:
             value = " | ".join(f"{message[columns.ROLE]}: {message[columns.CONTENT]}" for message in value)
+        if isinstance(value, bytes):  # of a row that could not be read
+            value = value[:_TEXT].decode("utf-8", "backslashreplace")
         if isinstance(value, str):
             searched = sought and name in (columns.PROMPT, columns.RESPONSE, columns.MESSAGES)
             value = _cut(value, *(sought.place(value) if sought and searched else (0, 0))).replace("\n", "⏎")

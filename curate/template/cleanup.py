@@ -186,10 +186,10 @@ def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+_OF_TEXTS = (
+    squeeze, before, after, without, question, sentence, untokenized, first_words, last_words, skip_words, blank_if,
+)  # fmt: skip
+TEXT_FILTERS = tuple(function.__name__ for function in _OF_TEXTS)
 FILTERS: dict[str, Callable[..., Any]] = {
-    function.__name__: function
-    for function in (
-        squeeze, before, after, without, question, sentence, untokenized, first_words, last_words, skip_words,
-        blank_if, label_index, slots, words, turns, leftover, said_by,
-    )
-}  # fmt: skip
+    function.__name__: function for function in (*_OF_TEXTS, label_index, slots, words, turns, leftover, said_by)
+}

@@ -7,6 +7,7 @@ stays. A text of the row is data; braces in it are never evaluated.
 
 from __future__ import annotations
 
+import functools
 import re
 import signal
 import threading
@@ -22,7 +23,7 @@ from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from curate.contract.errors import RowSkipped
-from curate.template.cleanup import FILTERS
+from curate.template.cleanup import FILTERS, TEXT_FILTERS
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 LONGEST = 10_000_000  # characters of one text
@@ -105,13 +106,43 @@ def _printable(value: Any) -> Any:
     return value
 
 
+_WORDS: dict[type, str] = {
+    list: "a list",
+    tuple: "a list",
+    dict: "a mapping",
+    bool: "true or false",
+    type(None): "null",
+}
+
+
 def _environment() -> _Sandbox:
     environment = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printable, cache_size=0)
     environment.globals.clear()
     for name in ("random", "center", "format"):  # "%999999999d" | format(1) is a gigabyte
         del environment.filters[name]
+    for name in ("trim", "string", "upper", "lower", "capitalize", "title", "replace", "striptags"):
+        no_text = (list, tuple, dict, bool) if name == "trim" else (list, tuple, dict)
+        environment.filters[name] = _of_texts(name, environment.filters[name], no_text)
     environment.filters.update(FILTERS)
+    for name in TEXT_FILTERS:
+        no_text = (list, tuple, dict, bool, int, float, type(None))
+        environment.filters[name] = _of_texts(name, FILTERS[name], no_text)
     return environment
+
+
+def _of_texts(name: str, function: Callable[..., Any], no_text: tuple[type, ...]) -> Callable[..., Any]:
+    """The filter, which skips a row whose value it would print in Python's notation, or fail on."""
+    first = int(hasattr(function, "jinja_pass_arg"))  # some of Jinja's take its context before the value
+
+    @functools.wraps(function)
+    def checked(*arguments: Any, **options: Any) -> Any:
+        value = arguments[first]
+        if value.__class__ is not str and isinstance(value, no_text):
+            what = _WORDS.get(type(value), "a number")
+            raise RowSkipped(f"`{name}` expects a text, and the value is {what}")
+        return function(*arguments, **options)
+
+    return checked
 
 
 ENVIRONMENT = _environment()

@@ -337,6 +337,22 @@ def test_a_list_or_a_mapping_where_a_text_belongs_costs_its_row(tmp_path: Path, 
     assert removed["fields"][0] == orjson.dumps(orjson.loads(bad)).decode()
 
 
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [("{}", "a mapping"), ('["x"]', "a list"), ("true", "true or false"), ("3", "a number"), ("null", "null")],
+)
+def test_a_value_that_would_be_printed_in_pythons_notation_costs_its_row(tmp_path: Path, value: str, word: str) -> None:
+    completion, prompt = f'{{"prompt": "a", "completion": {value}}}', f'{{"prompt": {value}, "completion": "a"}}'
+    jsonl(tmp_path / "a.jsonl", completion, prompt)
+    kept, removed = load(tmp_path, "a.jsonl")
+    assert removed["reason"][0] == f"a.jsonl:40: `before` expects a text, and the value is {word}"
+    if word == "a number":  # its digits are a text
+        assert "3" in kept["prompt"].to_list()
+    else:
+        said = "the column `prompt` is null" if word == "null" else f"`trim` expects a text, and the value is {word}"
+        assert removed["reason"][1] == f"a.jsonl:41: {said}"
+
+
 def test_a_text_of_more_than_ten_million_characters_costs_its_row(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", json.dumps({"prompt": "x" * 10_000_001, "completion": "y"}))
     kept, removed = load(tmp_path, "a.jsonl")

@@ -143,3 +143,11 @@ def test_texts_of_every_kind_come_through_unchanged():
     kept, _ = render_rows(rows, templates="instruction_only")
     assert [messages[0]["content"] for messages in kept["messages"].to_list()] == [f"say {text}" for text in hard]
     assert [messages[1]["content"] for messages in kept["messages"].to_list()] == [f"{text}!" for text in hard]
+
+
+def test_an_integer_of_more_than_64_bits_keeps_its_digits():
+    numbers = [2**70 + i for i in range(4)]
+    rows = table(*(("pools/prompt_completion", {"prompt": number, "completion": "x"}) for number in numbers))
+    kept, removed = render_rows(rows)
+    assert not removed.height
+    assert [messages[0]["content"] for messages in kept["messages"]] == [str(number) for number in numbers]
