@@ -61,7 +61,7 @@ def write_subsets(
                         raise DataError(
                             f"study: the arm '{arm}' ({method.name}) chooses other rows for each budget, so the first rows of a "
                             "large choice are no smaller one; give the study one budget, or the arm options that keep prefixes "
-                            "(centroid: a k; facility_location: neither epsilon nor partitions; no quotas)"
+                            "(centroid: a k; facility_location: neither epsilon nor partitions, and above 60,000 rows `neighbours`; no quotas)"
                         )
                     ids = rows.table[columns.ID].gather(picks.index.tolist())
                     rank = pl.Series(columns.RANK, np.arange(len(picks.index)), dtype=pl.Int32)

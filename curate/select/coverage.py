@@ -217,19 +217,21 @@ class GraphCoverage:
     what it is nearer than that, and not as much as a pick in the middle of the row's neighbourhood. `python -m benchmarks
     select` prints what the choice is worth beside the exact one.
 
-    index, cosine: int32 and float32 (n, t), the neighbours of each row and how near they are (curate/vectors/neighbours.py).
+    index, cosine: int32 and float32 (m, t), the neighbours of each row that counts and how near they are
+    (curate/vectors/neighbours.py). candidates: how many rows may be picked, m if not given.
     """
 
     exact = False
 
-    def __init__(self, index: np.ndarray, cosine: np.ndarray):
+    def __init__(self, index: np.ndarray, cosine: np.ndarray, candidates: int | None = None):
+        candidates = len(index) if candidates is None else candidates
         self.background = _BACKGROUND * np.maximum(cosine[:, -1], 0)
         above = np.maximum(cosine - self.background[:, None], 0)
         order = np.argsort(index.ravel(), kind="stable")
-        start = np.searchsorted(index.ravel()[order], np.arange(len(index) + 1))
+        start = np.searchsorted(index.ravel()[order], np.arange(candidates + 1))
         row = (order // max(index.shape[1], 1)).astype(np.int32)
         self.pairs = _Pairs(start, row, above.ravel()[order])
-        self.first = np.bincount(index.ravel(), above.ravel(), minlength=len(index))
+        self.first = np.bincount(index.ravel(), above.ravel(), minlength=candidates)
         self.covered, self.gain = np.zeros(len(index), dtype=np.float32), self.first.copy()
 
     def fresh(self) -> GraphCoverage:

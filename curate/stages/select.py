@@ -97,13 +97,24 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 
 def says(step: Step, facts: dict[str, Any]) -> list[str]:
     lines = []
-    for name, of in (("certificate", "the best"), ("graph_certificate", "the best on the graph")):
+    kinds = (
+        ("certificate", "the best"),
+        ("graph_certificate", "the best on the graph"),
+        ("drawn_certificate", "the best on the drawn rows"),
+    )
+    for name, of in kinds:
         if name in facts:
             mine = facts[name]
             lines.append(
                 f"{step.name}: f(A) = {mine['value']:,.3f}; no choice under the same limits has more than "
                 f"{mine['upper_bound']:,.3f}, so this has at least {mine['ratio']:.1%} of {of}"
             )
+    if "graph_neighbours" in facts and facts["covered"] < 0.5:
+        lines.append(
+            f"{step.name}: only {facts['covered']:.0%} of the rows have a pick among their {facts['graph_neighbours']:,} "
+            "neighbours, and the choice knows nothing of how near a pick is to the others; leave `neighbours` out, which then "
+            "follows the budget, or give 0, which is exact"
+        )
     if "diversity" in facts and (whole := family.whole(facts["diversity"])):
         lines.append(f"{step.name}: as a whole {whole}")
     for name, value in facts.items():

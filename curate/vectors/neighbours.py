@@ -54,8 +54,8 @@ def graph(
     vectors: float32 (n, d), unit length or zero, as ``curate.vectors.unit.unit`` gives them. A row of zeros is like nothing:
     its cosines are 0, to itself too. exact_below: from so many rows on the search is approximate (``recall`` says how
     good), and rows of zeros are neighbours of each other alone. probes: lists that a row looks into; all of them find
-    all. With ``rows`` no cosine serves both of its rows, so a row looks into more lists where its k
-    nearest fill more than a few.
+    all. With ``rows`` no cosine serves both of its rows, so a row looks into more lists where its k nearest fill more than a
+    few.
 
     Only the sample that the lists are trained on is drawn, by a hash of (seed, index). The number of threads changes
     nothing where the matrix library sums a product in the same order with any number, as OpenBLAS does; at worst
@@ -106,10 +106,10 @@ def _graph_of(
 ) -> tuple[np.ndarray, np.ndarray]:
     """``graph`` of some rows alone. probes: 0 to compare them with all."""
     keys = np.empty((len(rows), k - 1), np.int64)
-    if k > 1 and len(rows) and device() == "cuda":
-        keys[:] = _on_device(vectors, k - 1, "cuda", rows=rows)
-    elif k > 1 and not probes:
+    if k > 1 and not probes:
         keys[:] = _against_all(vectors, rows, k - 1).keys
+    elif k > 1 and device() == "cuda":
+        keys[:] = _on_device(vectors, k - 1, "cuda", rows=rows)
     elif k > 1:
         keys[filled[rows]] = _looked_up(vectors, np.flatnonzero(filled), rows[filled[rows]], k - 1, seed, probes)
         keys[~filled[rows]] = _lowest(rows[~filled[rows]], k - 1)
