@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,7 +32,7 @@ def pool(workers: int, begin: Callable[..., None] | None = None, *shared: Any) -
     context = get_context("spawn")  # fork would copy the thread pools of polars and torch in a broken state
     theirs, ours = context.Pipe(duplex=False)
     # Pickled, so that a worker watches before it imports what `begin` needs, which can take seconds.
-    processes = ProcessPoolExecutor(workers, context, _start, (theirs, pickle.dumps(begin), shared))
+    processes = _Pool(workers, context, _start, (theirs, pickle.dumps(begin), shared))
     try:
         yield processes
     except BaseException:
@@ -45,9 +45,22 @@ def pool(workers: int, begin: Callable[..., None] | None = None, *shared: Any) -
         theirs.close()
 
 
+class _Pool(ProcessPoolExecutor):
+    """Starts its workers deaf to Ctrl-C, which a terminal sends to all: the parent decides. A worker that were to ignore it
+    once it runs would show a traceback when it comes before."""
+
+    def submit(self, *call: Any, **options: Any) -> Future[Any]:
+        before = signal.pthread_sigmask(
+            signal.SIG_BLOCK, {signal.SIGINT}
+        )  # a process that is started has the same mask
+        try:
+            return super().submit(*call, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start(pipe: Connection, begin: bytes, shared: tuple[Any, ...]) -> None:
     """Runs once in every worker."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends Ctrl-C to all; the parent decides
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with_the_parent, args=(pipe,), daemon=True).start()

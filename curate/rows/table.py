@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -87,12 +86,3 @@ def scan(folder: Path) -> Iterator[pl.DataFrame]:
 def write(folder: Path, table: pl.DataFrame, rows_per_shard: int = 200_000) -> None:
     for number, start in enumerate(range(0, max(table.height, 1), rows_per_shard)):
         write_shard(folder, number, table.slice(start, rows_per_shard))
-
-
-def content_hash(parts: Iterable[Path]) -> str:
-    """One hash over the bytes of shards, in order."""
-    total = hashlib.sha256()
-    for part in parts:
-        with open(part, "rb") as handle:
-            total.update(hashlib.file_digest(handle, "sha256").digest())
-    return total.hexdigest()

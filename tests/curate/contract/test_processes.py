@@ -96,6 +96,24 @@ def test_an_error_ends_workers_that_are_in_the_middle_of_their_work(tmp_path: Pa
     assert ended(started(tmp_path, 1)) and time.monotonic() - begun < 50
 
 
+@pytest.mark.parametrize("seconds", [0.3, 0.6])
+def test_ctrl_c_while_workers_start_is_said_by_nobody_but_the_parent(seconds: float, tmp_path: Path) -> None:
+    source = PARENT.format(here=str(Path(__file__).parent), work="sleep", folder=str(tmp_path)).replace(
+        "pool(2) as processes:", "pool(2) as processes:\n        print('go', flush=True)"
+    )
+    script = tmp_path.parent / f"stopped{seconds}.py"
+    script.write_text(source)
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as parent:
+        assert parent.stdout is not None
+        parent.stdout.readline()
+        time.sleep(seconds)
+        os.killpg(parent.pid, signal.SIGINT)  # as a terminal does
+        errors = parent.communicate(timeout=60)[1]
+    assert errors.count("Traceback") == 1 and errors.strip().endswith("KeyboardInterrupt")
+
+
 def test_workers_answer_and_are_gone_afterwards() -> None:
     with pool(1) as processes:
         worker = processes.submit(number).result()
