@@ -37,6 +37,7 @@ from curate.rows.pool import Picks, Pool
 from curate.select.coverage import Coverage, GraphCoverage
 from curate.select.greedy import Objective, greedy
 from curate.vectors.neighbours import graph, recall
+from curate.vectors.product import product
 from curate.vectors.unit import unit_by_id
 
 RENAMED = {"neighbors": "neighbours"}
@@ -232,5 +233,5 @@ def _nearest(vectors: np.ndarray, rows: np.ndarray, picks: np.ndarray) -> np.nda
     out = np.zeros(len(rows), np.float32)
     chosen, block = vectors[picks], max(1, 2**26 // max(len(picks), 1))
     for at in range(0, len(rows) if len(picks) else 0, block):
-        out[at : at + block] = np.maximum((vectors[rows[at : at + block]] @ chosen.T).max(axis=1), 0)
+        out[at : at + block] = np.maximum(product(vectors[rows[at : at + block]], chosen).max(axis=1), 0)
     return out

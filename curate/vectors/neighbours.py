@@ -29,6 +29,7 @@ from curate.contract.device import device
 from curate.contract.draws import draws
 from curate.contract.errors import ContractError, MethodError
 from curate.contract.progress import bar, track
+from curate.vectors.product import product
 
 _BLOCK = 1_024  # rows and columns of a matrix product: its result, 4 MB, is read again from the cache
 _TILE = 64  # sides of a product are filled up with zeros to a multiple: so no cosine depends on its place in it
@@ -58,8 +59,7 @@ def graph(
     few.
 
     Only the sample that the lists are trained on is drawn, by a hash of (seed, index). The number of threads changes
-    nothing where the matrix library sums a product in the same order with any number, as OpenBLAS does; at worst
-    cosines within 1e-6 of each other change places.
+    nothing.
     """
     n = len(vectors)
     if not 1 <= k <= n:
@@ -245,13 +245,13 @@ def _all_pairs(
     blocks = _blocks(rows)
     for block in blocks:
         part = _filled_up(vectors[block])
-        cosine = (part @ part.T)[: len(block), : len(block)]
+        cosine = product(part, part)[: len(block), : len(block)]
         np.fill_diagonal(cosine, -np.inf)
         nearest.meet(block, block, cosine, both=False)
     for number, block in enumerate(blocks):
         part = _filled_up(vectors[block])
         for other in blocks[number + 1 :]:
-            cosine = part @ _filled_up(vectors[other]).T
+            cosine = product(part, _filled_up(vectors[other]))
             nearest.meet(block, other, cosine[: len(block), : len(other)])
         advance(len(block))
 
@@ -284,7 +284,7 @@ def _against_all(vectors: np.ndarray, rows: np.ndarray, k: int) -> _Nearest:
         part = _filled_up(vectors[rows[here]])
         for start in range(0, len(vectors), _BLOCK):
             other = vectors[start : start + _BLOCK]
-            cosine = (part @ _filled_up(other).T)[: len(here), : len(other)]
+            cosine = product(part, _filled_up(other))[: len(here), : len(other)]
             itself = np.flatnonzero((rows[here] >= start) & (rows[here] < start + len(other)))
             cosine[itself, rows[here[itself]] - start] = -np.inf
             nearest.meet(here, np.arange(start, start + len(other)), cosine, both=False)
@@ -351,7 +351,7 @@ def _looked_up(vectors: np.ndarray, others: np.ndarray, rows: np.ndarray, k: int
             lists, first = np.unique(looks[here][guest, place], return_index=True)
             for number, some in zip(lists.tolist(), np.split(np.arange(len(guest)), first[1:]), strict=True):
                 who, part = guest[some], members[number]
-                cosine = _filled_up(vectors[rows[here[who]]]) @ _filled_up(vectors[part]).T
+                cosine = product(_filled_up(vectors[rows[here[who]]]), _filled_up(vectors[part]))
                 key = _key(cosine[: len(who), : len(part)], part)
                 key[part == rows[here[who], None]] = _NONE
                 start = ends[who, place[some]] - len(part)
@@ -371,9 +371,9 @@ def _receive(
 ) -> None:
     """All of ``guests`` meet all of ``members``."""
     for other in _blocks(members):
-        columns = _filled_up(vectors[other]).T
+        columns = _filled_up(vectors[other])
         for block in _blocks(guests):
-            cosine = _filled_up(vectors[block]) @ columns
+            cosine = product(_filled_up(vectors[block]), columns)
             nearest.meet(block, other, cosine[: len(block), : len(other)], first_time)
 
 
@@ -383,9 +383,9 @@ def _centres(vectors: np.ndarray, rows: np.ndarray, count: int, seed: int) -> np
     sample = vectors[drawn[np.isin(drawn, rows, kind="table")][: _TRAINING_ROWS * count]]
     centres = sample[:count].copy()
     for _ in track(range(_ROUNDS), "lists"):
-        columns = _filled_up(centres).T
+        columns = _filled_up(centres)
         group = [
-            (_filled_up(part) @ columns)[: len(part), :count].argmax(axis=1)
+            product(_filled_up(part), columns)[: len(part), :count].argmax(axis=1)
             for part in (sample[start : start + _BLOCK] for start in range(0, len(sample), _BLOCK))
         ]
         group = np.concatenate(group)
@@ -399,10 +399,10 @@ def _centres(vectors: np.ndarray, rows: np.ndarray, count: int, seed: int) -> np
 
 def _nearest_lists(vectors: np.ndarray, rows: np.ndarray, centres: np.ndarray, probes: int) -> np.ndarray:
     """The ``probes`` lists nearest to each of ``rows``, the nearest first: int32 (m, probes)."""
-    columns, lists = _filled_up(centres).T, np.arange(len(centres))
+    columns, lists = _filled_up(centres), np.arange(len(centres))
     out = np.empty((len(rows), probes), dtype=np.int32)
     for here in track(_blocks(np.arange(len(rows))), "nearest lists"):
-        cosine = (_filled_up(vectors[rows[here]]) @ columns)[: len(here), : len(centres)]
+        cosine = product(_filled_up(vectors[rows[here]]), columns)[: len(here), : len(centres)]
         nearest = _Nearest(len(here), probes)
         nearest.meet(np.arange(len(here)), lists, cosine, both=False)
         out[here] = _index(nearest.keys)
