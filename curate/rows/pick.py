@@ -42,7 +42,9 @@ def pick(
             f"select {method.name} takes no constraints, and was given {what}; its function needs an argument "
             "`constraints`, as those in curate/select have"
         )
-    wanted = constraints.build(method.name, pool, budget, **asked, folder=folder)
+    closes = method.beside("closed")  # a selector may say which rows it never picks
+    closed = None if closes is None else closes(pool, **own)
+    wanted = constraints.build(method.name, pool, budget, **asked, closed=closed, folder=folder)
     call = method.call_options(own, seed=seed, folder=folder, constraints=wanted)
     with one_thread():
         picks = method.function()(pool, wanted.budget, **call)
@@ -52,7 +54,7 @@ def pick(
             f"is a defect of {method.path}"
         )
     constraints.check(method.name, wanted, picks.index, method.path)
-    if wanted.cost is not None or any(group.exact for group in wanted.groups):
+    if wanted.cost is not None or wanted.refused or any(group.exact for group in wanted.groups):
         picks.facts["nested"] = False  # a smaller budget has other quotas, and room for other rows
     if wanted.cost is not None:
         picks.facts["tokens"] = int(wanted.cost[picks.index].sum())
