@@ -25,6 +25,7 @@ from curate.contract.methods import Method
 from curate.contract.threads import one_thread
 from curate.report.words import cut, number
 from curate.rows import constraints, selector
+from curate.rows.completion import cells_of, fullest
 from curate.rows.constraints import Constraints
 from curate.rows.pool import Pool
 from curate.run.job import light
@@ -178,13 +179,20 @@ def _limits(choice: _Choice) -> list[dict[str, Any]]:
 
 def _passed(wanted: Constraints, picks: np.ndarray, row: int) -> int:
     """For how many picks, the first ones, a row was passed over: those that were made while it could have been. Where it
-    could not once, it never can again. Cost: log2(k) times that of keeping the limits over all picks."""
+    could not once, it never can again. Cost: where limits on several columns cross, log2(k) decisions whether all can be met."""
+    if not wanted.open[row]:
+        return 0
+    mine = [(group.code, int(group.code[row]), group.limit) for group in wanted.groups if group.code[row] >= 0]
+    crossing = len(wanted.groups) > 1 and wanted.cost is None
+    cells = cells_of(wanted.groups, wanted.open, wanted.budget) if crossing else None
 
     def closed(before: int) -> bool:
-        remaining = wanted.begin()
-        for pick in picks[:before].tolist():
-            remaining.take(pick)
-        return not remaining.take(row)
+        taken = np.append(picks[:before], row)
+        if any(np.count_nonzero(code[taken] == like) > limit[like] for code, like, limit in mine):
+            return True
+        if wanted.cost is not None:
+            return bool(wanted.cost[taken].sum() > wanted.tokens)
+        return cells is not None and fullest(cells, cells.count(taken), wanted.budget).sum() < wanted.budget
 
     return bisect_left(range(len(picks)), True, key=closed)
 
@@ -216,8 +224,8 @@ def _nearest(work: Work, done: Done, choice: _Choice) -> dict[str, Any] | str | 
 
 
 def _gain(work: Work, done: Done, choice: _Choice) -> dict[str, Any] | str | None:
-    """What the row would have added in the place of the pick after which it was not free any more: the picks before that one
-    left the very same rows free, so that the selector's limits and scales are those that it had then."""
+    """What the row would have added in the place of the last pick for which it was passed over, which the selector therefore
+    liked better."""
     method, passed, embedded = choice.method, choice.passed, work.embedded(done)
     if not passed or np.isnan(choice.gain[passed - 1]):
         return None
@@ -241,12 +249,15 @@ def _gain(work: Work, done: Done, choice: _Choice) -> dict[str, Any] | str | Non
 
 
 def _gain_after(method: Method, choice: _Choice, embedded: Done | None, picks: int) -> float | None:
-    """What the row adds when the first ``picks`` picks are in, in the selector's own measure; None where it gives none."""
+    """What the row adds when the first ``picks`` picks are in, in the selector's own measure; None where it gives none. What
+    would be picked after it does not matter, so that limits need not be kept, but for values of which no row is let in."""
     pool = choice.pool
     if method.reads_vectors and embedded is not None:
         pool = replace(pool, vectors=embedded.vectors_of(choice.ids))
     same: dict[str, Any] = {field.name: getattr(choice.wanted, field.name) for field in fields(choice.wanted)}
     same["must"] = np.append(choice.picks[:picks], choice.row)
+    groups = choice.wanted.groups
+    same["groups"] = tuple(replace(one, limit=np.where(one.limit > 0, len(pool), 0)) for one in groups)
     wanted = _InTurn(**same)
     call = method.call_options(choice.own, seed=choice.seed, folder=None, constraints=wanted)
     with one_thread():

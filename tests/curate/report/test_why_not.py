@@ -12,10 +12,13 @@ import numpy as np
 import polars as pl
 import pytest
 from conftest import alpaca_rows, write_jsonl
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from curate.cli import app
 from curate.report import why_not
+from curate.rows.constraints import Constraints, Group
 from curate.run import recipe as recipes
 from curate.run import runner
 from curate.run.work import Work
@@ -218,6 +221,34 @@ def test_limits_that_cross_can_close_a_row_before_one_of_them_is_full(tmp_path: 
     assert why["gain"] is None is why["nearest"]
     said = " ".join(text for line in why_not.lines(why) for text in line.values())
     assert "together: from the start, no selection with it could meet them" in said
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_a_row_is_passed_over_for_the_picks_that_were_made_while_it_could_have_been_one(data: st.DataObject) -> None:
+    n = data.draw(st.integers(4, 14))
+    codes = st.lists(st.integers(-1, 2), min_size=n, max_size=n)
+    groups = tuple(
+        Group(str(column), ("0", "1", "2"), np.array(data.draw(codes)), np.array(data.draw(limits)))
+        for column, limits in enumerate([st.lists(st.integers(0, 4), min_size=3, max_size=3)] * 3)
+    )[: data.draw(st.integers(0, 3))]
+    cost = np.array(data.draw(st.lists(st.integers(1, 9), min_size=n, max_size=n)), float)
+    wanted = Constraints(
+        n, np.array(data.draw(st.lists(st.booleans(), min_size=n, max_size=n))), np.empty(0, int), groups
+    )
+    if data.draw(st.booleans()):
+        wanted = replace(wanted, cost=cost, tokens=20)
+    else:
+        wanted = replace(wanted, budget=len(wanted.walk(np.arange(n))))
+    picks = wanted.walk(np.arange(n))
+    for row in np.setdiff1d(np.arange(n), picks).tolist():
+        free = []
+        for before in range(len(picks)):
+            remaining = wanted.begin()
+            for pick in picks[:before].tolist():
+                assert remaining.take(pick)
+            free.append(remaining.take(row))
+        assert why_not._passed(wanted, picks, row) == sum(free) and free == sorted(free, reverse=True)
 
 
 def test_a_row_that_did_not_fit_the_tokens_is_told_how_many_were_left(folder: Path) -> None:
