@@ -36,7 +36,7 @@ from curate.contract.errors import ContractError, DataError, MethodError
 from curate.contract.methods import nearest
 from curate.contract.progress import say
 from curate.rows import groups
-from curate.rows.completion import Completion, cells_of
+from curate.rows.completion import Completion, cells_of, fullest
 from curate.rows.conflict import check_together
 from curate.rows.groups import Group
 from curate.rows.pool import Pool
@@ -89,6 +89,20 @@ class Constraints:
 
     def begin(self) -> Remaining:
         return Remaining(self)
+
+    def whole(self) -> np.ndarray:
+        """The rows of some selection that obeys, whatever it is worth: int64. Empty where any rows will do: without groups, and
+        with a budget of tokens."""
+        if not self.groups or self.cost is not None:
+            return np.empty(0, np.int64)
+        cells = cells_of(self.groups, self.open, self.budget)
+        takes = fullest(cells, cells.count(self.must), self.budget)
+        rows, must = np.flatnonzero(self.open), np.zeros(len(self.open), bool)
+        must[self.must] = True
+        rows = rows[np.lexsort((~must[rows], cells.of_row[rows]))]
+        cell = cells.of_row[rows]
+        place = np.arange(len(rows)) - np.searchsorted(cell, cell)
+        return np.sort(rows[place < takes[cell]])
 
     def walk(self, ranking: np.ndarray) -> np.ndarray:
         """The rows that a ranking, int64 (n,), gives: int64 (k,). Rows that must be in come first, in its order."""

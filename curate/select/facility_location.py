@@ -183,7 +183,7 @@ class _Way:
         seen = _drawn(ids, _LAST_ROUND, self.seed)
 
         def last_round(candidates: np.ndarray) -> Picks:
-            candidates = np.union1d(candidates, wanted.must)
+            candidates = np.unique(np.concatenate([candidates, wanted.must, wanted.whole()]))
             tie = 1e-6 + 3e-8 * len(seen)
             make = lambda: Coverage(vectors[seen], vectors[candidates])  # noqa: E731
             picks = greedy(make, wanted.ordered(candidates), label="facility_location: last round", tie=tie)

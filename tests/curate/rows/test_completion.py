@@ -44,7 +44,7 @@ def pool_of(rows: list[tuple], columns: tuple[str, ...] = ("source", "cluster"))
     return Pool(table, rng.normal(size=(n, 4)).astype(np.float32))
 
 
-def obeys(pool: Pool, rows: tuple[int, ...], groups: tuple[Group, ...]) -> bool:
+def obeys(rows: tuple[int, ...], groups: tuple[Group, ...]) -> bool:
     return all(
         (np.bincount(code[code >= 0], minlength=len(group.limit)) <= group.limit).all()
         for group in groups
@@ -98,9 +98,8 @@ def random_groups(rng: np.random.Generator, n: int, columns: int) -> tuple[Group
 def test_a_row_is_let_in_if_and_only_if_some_whole_selection_holds_it_and_the_picks(seed, columns):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(4, 9))
-    groups, budget = random_groups(rng, n, columns), int(rng.integers(2, 6))
-    pool, budget = pool_of([("a", "x")] * n), min(budget, n)
-    whole = [set(rows) for rows in itertools.combinations(range(n), budget) if obeys(pool, rows, groups)]
+    groups, budget = random_groups(rng, n, columns), min(int(rng.integers(2, 6)), n)
+    whole = [set(rows) for rows in itertools.combinations(range(n), budget) if obeys(rows, groups)]
     completion = Completion(cells_of(groups, np.ones(n, bool), budget), np.empty(0, np.int64), budget)
     assert completion.possible == bool(whole)
     wanted = constraints.Constraints(budget, np.ones(n, bool), np.empty(0, np.int64), groups)
@@ -124,9 +123,7 @@ def test_many_rows_are_refused_in_a_tight_pool_and_every_refusal_is_right():
             Group(name, tuple("abcde"), one, np.ones(5, np.int64)) for name, one in (("u", here), ("v", there))
         )
         n, budget = len(code), 5
-        whole = [
-            set(r) for r in itertools.combinations(range(n), budget) if obeys(pool_of([("a", "x")] * n), r, groups)
-        ]
+        whole = [set(r) for r in itertools.combinations(range(n), budget) if obeys(r, groups)]
         wanted = constraints.Constraints(budget, np.ones(n, bool), np.empty(0, np.int64), groups)
         remaining, picked = wanted.begin(), set()
         for row in rng.permutation(n).tolist() if whole else []:
@@ -253,3 +250,30 @@ def test_prefixes_are_not_called_smaller_selections_where_a_row_was_refused():
     assert picks.index.tolist() == [1, 2] and picks.facts["nested"] is False
     free = tamis.select(Pool(table), "top_score", score="score", budget=1, at_most=caps)
     assert free.index.tolist() == [0] and "nested" not in free.facts
+
+
+def test_a_choice_in_parts_can_be_completed_though_no_part_has_one():
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        rows = [(str(rng.integers(4)), str(rng.integers(4))) for _ in range(40)]
+        pool = pool_of(rows)
+        quotas = {"source": "equal", "cluster": "equal"}
+        try:
+            constraints.build("mine", pool, 12, quotas=quotas)
+        except DataError:
+            continue
+        picks = tamis.select(pool, "facility_location", budget=12, quotas=quotas, partitions=5, seed=seed)
+        for column in ("source", "cluster"):
+            assert pool.table[column][picks.index.tolist()].value_counts()["count"].to_list() == [3] * 4
+
+
+@given(st.integers(0, 100_000), st.integers(1, 3))
+@settings(max_examples=60, deadline=None)
+def test_some_whole_selection_obeys_and_holds_what_must_be_in(seed, columns):
+    rng = np.random.default_rng(seed)
+    n, budget = 8, int(rng.integers(2, 6))
+    groups, must = random_groups(rng, n, columns), np.sort(rng.choice(n, 1)) if seed % 2 else np.empty(0, np.int64)
+    opened = np.ones(n, bool)
+    feasible = [set(r) for r in itertools.combinations(range(n), budget) if set(must) <= set(r) and obeys(r, groups)]
+    if feasible:
+        assert set(constraints.Constraints(budget, opened, must, groups).whole().tolist()) in feasible
