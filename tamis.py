@@ -75,13 +75,13 @@ def load(work: str | Path, stage: str | None = None, *, removed: bool = False) -
 
 
 def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:
-    """Rows to choose from: a table with a column `id` of distinct texts, n rows, and float32 vectors (n, d) if the
-    selector needs them."""
+    """Rows to choose from: a table with a column `id` of distinct texts, n rows, and vectors (n, d) of finite real numbers, if the
+    selector needs them; integers and floats of another size than 32 or 64 bits are copied as float32."""
     import numpy
     import polars
 
     from curate.contract.errors import ContractError
-    from curate.rows.pool import Pool
+    from curate.rows.pool import Pool, real
 
     if not isinstance(table, polars.DataFrame) or table.schema.get("id") != polars.String:
         raise ContractError(
@@ -98,7 +98,7 @@ def pool(table: pl.DataFrame, vectors: np.ndarray | None = None) -> Pool:
         raise ContractError(
             f"the vectors of a pool are a numpy array ({table.height:,} rows, dimensions), and here {shape}"
         )
-    return Pool(table, vectors)
+    return Pool(table, None if vectors is None else real(vectors, table["id"]))
 
 
 def select(

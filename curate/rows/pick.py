@@ -17,7 +17,12 @@ from curate.rows import constraints
 from curate.rows.pool import Picks, Pool
 
 _DIGITS = 6  # of gains and facts: what float32 surely holds; the rest is how it was added up
-_TOWARDS = {"upper_bound": ROUND_CEILING, "ratio": ROUND_FLOOR, "radius_at_least": ROUND_FLOOR}  # they stay true
+_TOWARDS = {  # they stay true
+    "upper_bound": ROUND_CEILING,
+    "ratio": ROUND_FLOOR,
+    "radius": ROUND_CEILING,
+    "radius_at_least": ROUND_FLOOR,
+}
 
 
 def pick(

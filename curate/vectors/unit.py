@@ -15,11 +15,13 @@ def unit(vectors: np.ndarray, method: str, order: np.ndarray | None = None) -> n
     """The vectors, or those at ``order``, scaled to length one: float32 (n, d), a copy. A row of zeros stays zero: it is like
     nothing.
 
-    Raises ContractError where a value is not finite. A row is first divided by its largest value, so that no length
+    Raises ContractError where a value is no real number or not finite. A row is first divided by its largest value, so that no length
     overflows. Two passes; 1 million rows of 384 take about 3 seconds.
     """
     if vectors.ndim != 2:
         raise ContractError(f"{method} needs vectors of shape (rows, dimensions), and was given {vectors.shape}")
+    if vectors.dtype.kind not in "fiu":
+        raise ContractError(f"{method} needs vectors of real numbers, and was given {vectors.dtype}")
     out = np.empty((len(vectors) if order is None else len(order), vectors.shape[1]), dtype=np.float32)
     for start in range(0, len(out), _BLOCK):
         rows = slice(start, start + _BLOCK) if order is None else order[start : start + _BLOCK]

@@ -108,3 +108,11 @@ def test_outliers_come_last_whatever_their_score():
     pool = pool_of(vectors, score=[0.0] * 57 + [1.0, 0.9, 0.8])
     picks = tamis.select(pool, "k_center", budget=60, outliers=0.05, quality={"score": 0.9}, must_have=["r0000"])
     assert set(picks.index[-3:].tolist()) == {57, 58, 59}
+
+
+def test_six_digits_of_the_radius_are_not_below_it():
+    for seed in range(10):
+        pool = pool_of(np.random.default_rng(seed).normal(size=(30, 4)))
+        told, whole = tamis.select(pool, "k_center", budget=4).facts, k_center.select(pool, 4).facts
+        assert whole["radius"] <= told["radius"] <= whole["radius"] + 1e-5
+        assert whole["radius_at_least"] >= told["radius_at_least"] >= whole["radius_at_least"] - 1e-5
