@@ -66,7 +66,7 @@ def load(*, path: str | list[str], header: list[str] | None = None, data: Path) 
             )
         name, split, number = str(file), _split(file), 0
         for number, size, fields, fault, text in _guarded(reader, file, header):
-            problem, raw = fault or (None, None)
+            problem, raw = (None, None) if fault is None else fault
             place = f"{relative}{unit}{number}"
             yield Raw(f"{relative}#{number}", fields, place, problem, name, split, None, None, None, size, raw, text)
         if not number:

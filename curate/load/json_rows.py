@@ -32,7 +32,8 @@ def lines(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[F
         if number == 1:
             line = line.removeprefix(BOM)
         if line and not line.isspace():
-            yield number, len(line), *_object(line)
+            columns, fault, text = _object(line)
+            yield number, len(line), columns, fault, text
 
 
 def array(stream: IO[bytes], file: Path, header: list[str] | None) -> Iterator[Found]:

@@ -36,6 +36,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -175,7 +176,7 @@ def records(
     rows = method.function()(**method.call_options(options, data=data, folder=folder, seed=seed, workers=workers))
     builder = _Builder(source)
     with sandbox.watched():
-        for file, group in groupby(rows, key=lambda row: row.file):
+        for file, group in groupby(rows, key=attrgetter("file")):
             same_file = iter(group)
             head = _head(same_file)
             shape = _shape(file or source.name, head, source, template, folder)
@@ -216,30 +217,28 @@ def fingerprint(kind: str, options: dict[str, Any], *, data: Path, folder: Path 
 def _file(
     file: str, rows: Iterable[Raw], shape: _Shape | None, builder: _Builder
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    tally = _Tally()
+    tally, count, size = _Tally(), 0, 0
+    explodes = shape is not None and shape.set.explode is not None
     for row in rows:
-        tally.size += row.size
-        unfolded = shape.unfold(row) if shape else [row]
-        tally.rows += len(unfolded)
-        for record in unfolded:
+        size += row.size
+        for record in shape.unfold(row) if explodes and shape else (row,):
+            count += 1
             problem = builder.add(record, shape)
             if problem is not None:
                 tally.add(record, problem)
             if builder.full:
                 yield builder.flush()
-    too_much = tally.too_much()
+    too_much = tally.too_much(count, size)
     if too_much and builder.source.on_error == "stop":
         raise SourceError(f"{file}: {too_much}; mend the file, or say `on_error: remove` for this source")
 
 
 @dataclass
 class _Tally:
-    """What of a file could not be read. rows, bad: all rows, and those that are no record. size, lost: the bytes of all, and
-    of those that could not be read at all, the longest of which is named."""
+    """What of a file could not be read. bad: rows that are no record. lost: the bytes of those that could not be read at all,
+    the longest of which is named."""
 
-    rows: int = 0
     bad: int = 0
-    size: int = 0
     lost: int = 0
     longest: int = 0
     first: str = ""
@@ -257,17 +256,17 @@ class _Tally:
             if row.size > self.longest:
                 self.longest, self.named = row.size, said
 
-    def too_much(self) -> str | None:
-        """What is wrong with the file as a whole, or None."""
+    def too_much(self, rows: int, size: int) -> str | None:
+        """What is wrong with a file of so many rows and bytes as a whole, or None."""
         share = f"more than {BAD_SHARE:.0%}"
-        if self.lost > BAD_SHARE * self.size:
+        if self.lost > BAD_SHARE * size:
             longest = "" if self.named == self.first else f"; the longest: {self.named}"
             return (
-                f"{self.bad:,} of {self.rows:,} rows cannot be read, with {self.lost:,} of {self.size:,} bytes, {share}; "
+                f"{self.bad:,} of {rows:,} rows cannot be read, with {self.lost:,} of {size:,} bytes, {share}; "
                 f"the first: {self.first}{longest}"
             )
-        if self.bad > BAD_SHARE * self.rows:
-            return f"{self.bad:,} of {self.rows:,} rows cannot be read, {share}; the first: {self.first}"
+        if self.bad > BAD_SHARE * rows:
+            return f"{self.bad:,} of {rows:,} rows cannot be read, {share}; the first: {self.first}"
         return None
 
 
@@ -310,8 +309,8 @@ class _Shape:
         return row
 
     def unfold(self, row: Raw) -> list[Raw]:
-        """The row, or where the set explodes rows one a record, with the item's place in its key."""
-        if self.set.explode is None or row.fields is None:
+        """Of a set that explodes rows one a record, with the item's place in its key."""
+        if row.fields is None:
             return [row]
         try:
             items = self.engine.unfold(self.fields(row.fields))
