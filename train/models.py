@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from curate.contract.errors import TrainingError
 from curate.contract.files import whole
-from curate.contract.model_files import find_model, loading
+from curate.contract.model_files import find_model
 from train import attention
 from train.attention import Documents
 from train.cross_entropy import Head
+from train.loading import language_model, not_finite, quiet
 
 if TYPE_CHECKING:
     from train.batches import Pack
@@ -39,14 +37,10 @@ def load_model(name_or_path: str, *, device: str | None = None) -> tuple[PreTrai
     """A causal language model from a folder or the Hub, in float32, prepared for packs, with its tokenizer.
 
     device: "cpu", "cuda"; None takes a GPU where there is one. Raises TrainingError for weights that are not safetensors,
-    for repositories that bring code, and for architectures that cannot be packed.
+    or of which some are missing, for repositories that bring code, and for architectures that cannot be packed.
     """
     folder = find_model("train", name_or_path, error=TrainingError)
-    with loading("train", folder, "as a causal language model", TrainingError), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
-        )
+    model, tokenizer = language_model("train", folder, torch.float32, TrainingError)
     nn.Module.to(model, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return prepare(model), tokenizer
 
@@ -133,20 +127,6 @@ def compute_dtype(choice: Literal["auto", "float32", "bfloat16"], device: torch.
     return torch.bfloat16 if flags.get("amx_bf16") or flags.get("avx512_bf16") else torch.float32
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """transformers without its progress bars and notices, inside only."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _states(model: nn.Module, ids: Tensor, positions: Tensor, documents: Documents) -> Tensor:
     body = core(model).base_model
     return body(input_ids=ids, position_ids=positions, use_cache=False, documents=documents).last_hidden_state[0]
@@ -166,6 +146,8 @@ def _try_packs(model: PreTrainedModel) -> None:
         return _states(model, ids[None].to(device), positions[None].to(device), Documents.of(lengths, device))[-7:]
 
     packed, alone = states(first, second), states(second)
+    if not alone.isfinite().all():
+        raise TrainingError(f"{not_finite(model) or 'a hidden state'} is not finite")
     if not torch.equal(packed, states(other, second)):
         raise TrainingError("a document changes with its neighbour in the pack")
     if not torch.allclose(packed, alone, rtol=1e-3, atol=1e-3):

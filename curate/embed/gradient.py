@@ -134,6 +134,7 @@ def _attention_layers(model: Any, name: str) -> dict[str, Any]:
     import torch
     from transformers.pytorch_utils import Conv1D
 
+    from train.loading import not_finite
     from train.models import head_of
 
     owners = [path for path, module in model.named_modules() if "attention" in type(module).__name__.lower()]
@@ -149,6 +150,10 @@ def _attention_layers(model: Any, name: str) -> dict[str, Any]:
     ids = torch.arange(4, device=model.device)[None]
     with torch.no_grad():
         states = model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        if not states.isfinite().all():
+            raise MethodError(
+                f"embed gradient: {not_finite(model) or 'a hidden state'} of {name} is not finite; mend it"
+            )
         linear = isinstance(model.get_output_embeddings(), torch.nn.Linear)
         logits = model(input_ids=ids, use_cache=False).logits[0].float()
         if not linear or not torch.allclose(head_of(model).logits(states), logits, rtol=1e-2, atol=1e-2):

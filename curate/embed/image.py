@@ -32,7 +32,7 @@ from curate.contract.device import device as device_here
 from curate.contract.errors import DataError, MethodError
 from curate.contract.model_files import contents, find_model, need, revision_of, stamps, weights_sha256
 from curate.contract.progress import bar, track
-from curate.embed.encoders import sentence_transformer
+from curate.embed.encoders import normalizes, sentence_transformer
 
 TEXT = "fields"
 
@@ -48,7 +48,6 @@ def identity(
 ) -> dict[str, Any]:
     """What the vectors depend on. Reads the weights once to hash them (a second per gigabyte); loads no model."""
     folder = _folder(model, revision, data)
-    modules = json.loads((folder / "modules.json").read_text("utf-8"))
     return {
         "method": "image",
         "field": field,
@@ -58,7 +57,7 @@ def identity(
         "configuration": contents(folder, "*.json", "*/*.json", "*/*.txt"),
         "dtype": "float32",
         "device": device_here(),
-        "normalized": any(module["type"].endswith(".Normalize") for module in modules),
+        "normalized": normalizes(_WHO, folder),
         "versions": {name: version(name) for name in _packages()},
     }
 
@@ -108,7 +107,9 @@ def content(
 @lru_cache(maxsize=1)
 def _load(folder: Path, _changed: tuple[int, ...], device: str) -> Any:
     """The SentenceTransformer, in float32; kept for the next slice of a table."""
-    encoder = sentence_transformer(_WHO, folder, device)
+    from PIL import Image
+
+    encoder = sentence_transformer(_WHO, folder, device, Image.new("RGB", (64, 64)))
     if not encoder.supports("image"):
         raise MethodError(
             f"{_WHO}: {folder} reads {', '.join(map(str, encoder.modalities))} and no images; choose a model that "

@@ -12,7 +12,7 @@ import numpy as np
 
 from curate.contract.device import device as device_here
 from curate.contract.errors import MethodError
-from curate.contract.model_files import contents, find_model, loading, need, revision_of, stamps, weights_sha256
+from curate.contract.model_files import contents, find_model, need, revision_of, stamps, weights_sha256
 from curate.embed.batches import batches
 from curate.embed.precision import precision
 
@@ -53,24 +53,20 @@ def token_limit(max_length: int, config: Any) -> int:
     return min(max_length, getattr(config.get_text_config(), "max_position_embeddings", None) or max_length)
 
 
-def load(who: str, folder: Path, dtype: str) -> tuple[Any, Any]:
-    """(causal language model, tokenizer), ready to infer; the last one loaded is kept for the next slice of a table."""
+def load(who: str, folder: Path, dtype: str, *, head: bool = True) -> tuple[Any, Any]:
+    """(causal language model, tokenizer), ready to infer; the last one loaded is kept for the next slice of a table. head: its
+    output layer is needed."""
     device = device_here()
-    return _load(who, folder, stamps(folder), precision(dtype, device), device)
+    return _load(who, folder, stamps(folder), precision(dtype, device), device, head)
 
 
 @lru_cache(maxsize=1)
-def _load(who: str, folder: Path, _changed: tuple[int, ...], dtype: str, device: str) -> tuple[Any, Any]:
+def _load(who: str, folder: Path, _changed: tuple[int, ...], dtype: str, device: str, head: bool) -> tuple[Any, Any]:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from train.models import quiet
+    from train.loading import language_model
 
-    with loading(who, folder, "as a causal language model"), quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True, trust_remote_code=False
-        )
+    model, tokenizer = language_model(who, folder, getattr(torch, dtype), head=head)
     torch.nn.Module.to(model, device)
     return model.requires_grad_(False).eval(), tokenizer
 

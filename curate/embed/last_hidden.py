@@ -71,7 +71,7 @@ def embed(
     check_length(_WHO, max_length)
     import torch
 
-    language_model, tokenizer = load(_WHO, language_model_folder(_WHO, model, revision, data), dtype)
+    language_model, tokenizer = load(_WHO, language_model_folder(_WHO, model, revision, data), dtype, head=False)
     vectors = np.empty((len(texts), language_model.config.get_text_config().hidden_size), dtype=np.float32)
     with bar(len(texts), "last hidden states") as advance, torch.inference_mode():
         for index, ids, mask in token_batches(texts, tokenizer, token_limit(max_length, language_model.config)):

@@ -16,7 +16,6 @@ Reference: Reimers and Gurevych 2019, "Sentence-BERT", arXiv 1908.10084.
 
 from __future__ import annotations
 
-import json
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +29,7 @@ from curate.contract.files import digest, sha256
 from curate.contract.model_files import find_model, need, revision_of, stamps, weights_sha256
 from curate.contract.progress import bar
 from curate.embed.batches import TOKENS, batches
-from curate.embed.encoders import sentence_transformer
+from curate.embed.encoders import normalizes, sentence_transformer
 from curate.embed.precision import precision
 
 TEXT = "prompt"
@@ -53,7 +52,6 @@ def identity(
 ) -> dict[str, Any]:
     """What the vectors depend on. Reads the weights once to hash them (a second per gigabyte); loads no model."""
     folder = _folder(model, revision, data)
-    modules = json.loads((folder / "modules.json").read_text()) if (folder / "modules.json").is_file() else []
     device = device_here()
     return {
         "method": "sentence",
@@ -67,7 +65,7 @@ def identity(
         "max_length": max_length,
         "dtype": precision(dtype, device),
         "device": device,
-        "normalized": any(module["type"].endswith(".Normalize") for module in modules),
+        "normalized": normalizes(_WHO, folder),
         "versions": {name: version(name) for name in ("sentence-transformers", "torch", "transformers")},
     }
 
@@ -105,7 +103,8 @@ def embed(
             batch = [rows[i] for i in index] + [filler] * (height - len(index))
             features = dict(tokenizer.pad({"input_ids": batch}, "max_length", max_length=length, return_tensors="pt"))
             features = transformer({name: values.to(device) for name, values in features.items()})
-            features["token_embeddings"] = features["token_embeddings"].float()
+            if "token_embeddings" in features:  # else the transformer gives the vector itself
+                features["token_embeddings"] = features["token_embeddings"].float()
             for module in list(encoder)[1:]:
                 features = module(features)
             vectors[index] = features["sentence_embedding"][: len(index)].float().cpu().numpy()
@@ -134,12 +133,20 @@ def _load(folder: Path, _changed: tuple[int, ...], dtype: str, device: str) -> A
     """The SentenceTransformer, its transformer in ``dtype``, the rest in float32; kept for the next slice of a table."""
     import torch
 
+    from train.loading import check_tokenizer
+
     weights_sha256(folder)  # checks the bundled weights before they are read
-    encoder = sentence_transformer(_WHO, folder, device)
+    encoder = sentence_transformer(_WHO, folder, device, "a text")
     if "text" not in getattr(encoder[0], "modality_config", ()) or not hasattr(encoder[0], "auto_model"):
         raise MethodError(
             f"{_WHO}: {folder} does not begin with a text transformer; "
             "choose a sentence-transformers model whose modules.json starts with a Transformer"
+        )
+    tokenizer = encoder[0].tokenizer
+    check_tokenizer(_WHO, folder, tokenizer, encoder[0].auto_model.get_input_embeddings(), MethodError)
+    if tokenizer.pad_token_id is None:
+        raise MethodError(
+            f"{_WHO}: the tokenizer of {folder} has no padding token; name one as pad_token in its tokenizer_config.json"
         )
     encoder[0].to(getattr(torch, dtype))
     if device == "cpu" and dtype == "bfloat16":

@@ -92,6 +92,10 @@ def test_a_crash_while_saving_leaves_the_checkpoint_before(tmp_path, monkeypatch
 
 
 def test_a_checkpoint_that_is_not_whole_is_named(tmp_path):
-    (tmp_path / "c.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
-    with pytest.raises(TrainingError, match=r"c\.safetensors is not a whole checkpoint"):
-        checkpoint.load(tmp_path / "c.safetensors", "k")
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, State(3, {"weight.w": torch.ones(5)}), "k")
+    whole = path.read_bytes()
+    for damaged in (*(whole[:at] for at in range(len(whole))), whole + b"x", b"\x08\0\0\0\0\0\0\0{}"):
+        path.write_bytes(damaged)
+        with pytest.raises(TrainingError, match=r"c\.safetensors is not a whole checkpoint .*; delete it to start"):
+            checkpoint.load(path, "k")

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from curate.contract import model_files
 from curate.contract.errors import DataError, MethodError
@@ -178,7 +183,7 @@ def test_bundled_weights_with_a_wrong_hash_are_refused_when_loaded(tmp_path, mon
             call()
 
 
-# sentence: models that are not there, or not safe
+# sentence: models that are not there, not safe, or not whole
 
 
 def test_a_model_that_is_nowhere_is_one_sentence(monkeypatch):
@@ -202,3 +207,108 @@ def test_pickled_weights_are_refused(tmp_path: Path):
     (tmp_path / "2_Dense" / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(MethodError, match="2_Dense"):
         sentence.embed(["a"], model=str(tmp_path))
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """A random BERT of two layers with mean pooling, laid out as all-MiniLM-L6-v2 is."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"[PAD]": 0, "[UNK]": 1, "the": 2, "sea": 3, "fox": 4}, unk_token="[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(tmp_path)
+    shape = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    BertModel(BertConfig(vocab_size=5, max_position_embeddings=32, **shape)).save_pretrained(tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    (tmp_path / "1_Pooling" / "config.json").write_text('{"embedding_dimension": 16, "pooling_mode": "mean"}')
+    kinds = (
+        ("", "base.modules.transformer.Transformer"),
+        ("1_Pooling", "sentence_transformer.modules.pooling.Pooling"),
+    )
+    modules = [
+        {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.{kind}"}
+        for i, (path, kind) in enumerate(kinds)
+    ]
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    return tmp_path
+
+
+def refused(folder: Path, match: str, *, at_once: bool = False) -> None:
+    """at_once: by the identity already, so before anything runs."""
+    for call in (lambda: sentence.embed(["the sea"], model=str(folder)), lambda: sentence.identity(model=str(folder))):
+        with pytest.raises(MethodError, match=rf"^embed sentence: .*{match}") as caught:
+            call()
+        assert "\n" not in str(caught.value)
+        if not at_once:
+            return
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+
+
+def test_an_encoder_may_lack_the_pooler_that_has_no_say_and_no_layer(encoder: Path) -> None:
+    whole = sentence.embed(["the sea", "fox"], model=str(encoder), dtype="float32")
+    rewrite(encoder, lambda weights: [weights.pop(name) for name in list(weights) if "pooler" in name] and None)
+    found = sentence.embed(["the sea", "fox"], model=str(encoder), dtype="float32")
+    np.testing.assert_allclose(found, whole, atol=1e-5)
+    rewrite(encoder, lambda weights: [weights.pop(name) for name in list(weights) if "layer.1." in name] and None)
+    refused(
+        encoder,
+        r"/model\.safetensors lacks 16 of the 39 weights of BertModel \(encoder\.layer\.1\.attention\.self\.query\.weight, "
+        r".*, .* and 13 more\), which would be random numbers; download or save the model again",
+    )
+
+
+def test_the_pooler_must_be_there_where_it_gives_the_vectors(encoder: Path) -> None:
+    modality = {"text": {"method": "forward", "method_output_name": "pooler_output"}}
+    options = {"modality_config": modality, "module_output_name": "sentence_embedding"}
+    (encoder / "sentence_bert_config.json").write_text(json.dumps(options))
+    (encoder / "modules.json").write_text(json.dumps(json.loads((encoder / "modules.json").read_text())[:1]))
+    assert sentence.embed(["the sea"], model=str(encoder)).shape == (1, 16)
+    rewrite(encoder, lambda weights: [weights.pop(name) for name in list(weights) if "pooler" in name] and None)
+    refused(encoder, r"lacks 2 of the 39 weights of BertModel \(pooler\.dense\.weight, pooler\.dense\.bias\)")
+
+
+def test_a_weight_of_another_shape_is_named(encoder: Path) -> None:
+    rewrite(encoder, lambda weights: weights.update({"encoder.layer.0.output.dense.bias": torch.ones(7)}))
+    refused(
+        encoder, r"holds encoder\.layer\.0\.output\.dense\.bias in the shape \(7,\) and BertModel has \(16,\) there; "
+    )
+
+
+def test_modules_that_are_lost_or_broken_are_named(encoder: Path) -> None:
+    (encoder / "1_Pooling" / "config.json").rename(encoder / "kept")
+    refused(encoder, r"/1_Pooling/config\.json is not there, which modules\.json asks for; put it back", at_once=True)
+    (encoder / "1_Pooling" / "config.json").write_text("{")
+    refused(encoder, r"/1_Pooling/config\.json is no JSON \(.*\); download or save it again")
+    (encoder / "kept").rename(encoder / "1_Pooling" / "config.json")
+    for text in ('[{"type"', "[{}]", "[1]"):
+        (encoder / "modules.json").write_text(text)
+        refused(encoder, r"(modules\.json is no JSON|cannot be loaded by sentence-transformers)", at_once=True)
+    (encoder / "modules.json").unlink()
+    assert sentence.embed(["the sea"], model=str(encoder)).shape == (1, 16)  # a plain transformer, whose mean is taken
+    (encoder / "config_sentence_transformers.json").write_text("{}")
+    refused(encoder, r"/modules\.json is not there, which says how tokens become a vector; put it back", at_once=True)
+
+
+def test_a_tokenizer_that_is_lost_broken_foreign_or_cannot_pad_is_named(encoder: Path) -> None:
+    text, configuration = (encoder / "tokenizer.json").read_text(), (encoder / "tokenizer_config.json").read_text()
+    (encoder / "tokenizer.json").write_text(text[:200])
+    refused(encoder, r"/tokenizer\.json is no JSON \(.*\); download or save it again")
+    (encoder / "tokenizer.json").write_text(text.replace("WordLevel", "WordGuess"))
+    refused(encoder, r"/tokenizer\.json holds no tokenizer \(.*\); download or save it again")
+    (encoder / "tokenizer.json").write_text(text.replace('"fox"', '"fox": 5, "owl"'))
+    refused(encoder, r"has 1 words that the model has no vector for \(fox\), since it has 5 vectors")
+    (encoder / "tokenizer.json").write_text(text)
+    (encoder / "tokenizer_config.json").write_text("{}")  # BERT's own special tokens are added, and put into every text
+    refused(encoder, r"has [0-9] words that the model has no vector for \(.*\[SEP\].*\), since it has 5 vectors")
+    (encoder / "tokenizer_config.json").write_text('{"tokenizer_class": "TokenizersBackend"}')
+    refused(encoder, r"has no padding token; name one as pad_token in its tokenizer_config\.json")
+    (encoder / "tokenizer.json").unlink()
+    (encoder / "tokenizer_config.json").write_text(configuration.replace("TokenizersBackend", "BertTokenizer"))
+    refused(encoder, r"has no words, only special tokens; put the tokenizer\.json of the model there")

@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import polars as pl
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from curate.contract import methods
 from curate.contract.errors import DataError, MethodError
@@ -192,9 +195,31 @@ def test_a_model_that_is_nowhere_or_not_safe_or_blind_is_one_sentence(
     (tmp_path / "0_CLIPModel" / "pytorch_model.bin").write_bytes(b"pickle")
     with pytest.raises(MethodError, match=r"pickled weights .*0_CLIPModel.*Tamis loads safetensors alone"):
         image.embed(rows("x.png"), model=str(tmp_path))
-    (tmp_path / "0_CLIPModel" / "model.safetensors").write_bytes(b"")
+    weights = tmp_path / "0_CLIPModel" / "model.safetensors"
+    weights.write_bytes(b"")
+    with pytest.raises(MethodError, match=r"0_CLIPModel/model\.safetensors is cut short or no safetensors file"):
+        image.identity(model=str(tmp_path))
+    weights.write_bytes((clip / "0_CLIPModel" / "model.safetensors").read_bytes())
     with pytest.raises(MethodError, match="cannot be loaded by sentence-transformers"):
         image.embed(rows("x.png"), model=str(tmp_path))
+
+
+def test_only_weights_that_images_go_through_must_be_there(clip: Path, pictures: Path, tmp_path: Path) -> None:
+    shutil.copytree(clip, tmp_path, dirs_exist_ok=True)
+    whole = load_file(clip / "0_CLIPModel" / "model.safetensors")
+
+    def without(part: str) -> np.ndarray:
+        left = {name: weight for name, weight in whole.items() if not name.startswith(part)}
+        assert len(left) < len(whole)
+        save_file(left, tmp_path / "0_CLIPModel" / "model.safetensors", {"format": "pt"})
+        return image.embed(rows(*NAMES), model=str(tmp_path), data=pictures)
+
+    found = image.embed(rows(*NAMES), model=str(clip), data=pictures)
+    np.testing.assert_allclose(without("text_"), found, rtol=1e-4, atol=1e-5)  # the weights start at other addresses
+    for part, n in (("vision_model.encoder.layers.1.", 16), ("visual_projection.", 1)):
+        match = rf"0_CLIPModel/model\.safetensors lacks {n} of the [0-9]+ weights of CLIPModel \({re.escape(part)}"
+        with pytest.raises(MethodError, match=match):
+            without(part)
 
 
 def test_a_model_that_reads_text_alone_is_refused(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from byte_models import TEXTS, save
+from safetensors.torch import load_file, save_file
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from curate.contract.errors import MethodError
-from curate.embed import last_hidden
+from curate.embed import gradient, last_hidden
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -128,8 +130,33 @@ def test_a_model_that_is_nowhere_or_not_safe_is_one_sentence(tmp_path: Path, mon
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
     refused(r"pickled weights .*pytorch_model\.bin.*Tamis loads safetensors alone", model=str(tmp_path))
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(MethodError, match="cannot be loaded as a causal language model without its own code"):
+    refused(r"model\.safetensors is cut short or no safetensors file", model=str(tmp_path))
+
+
+def test_a_model_without_an_output_layer_has_states_and_no_gradients(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path, dirs_exist_ok=True)
+    weights = load_file(llama / "model.safetensors")
+    del weights["lm_head.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    found = last_hidden.embed(TEXTS, model=str(tmp_path), dtype="float32")
+    np.testing.assert_allclose(found, last_hidden.embed(TEXTS, model=str(llama), dtype="float32"), atol=1e-5)
+    with pytest.raises(MethodError, match=r"^embed gradient: .* lacks 1 of the 21 weights .*\(lm_head\.weight\)"):
+        gradient.embed(["a"], model=str(tmp_path), dim=8)
+    del weights["model.norm.weight"]
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        MethodError, match=r"^embed last_hidden: .* lacks 1 of the 21 weights .*\(model\.norm\.weight\)"
+    ):
         last_hidden.embed(["a"], model=str(tmp_path))
+
+
+def test_numbers_that_are_not_finite_are_named(llama: Path, tmp_path: Path) -> None:
+    shutil.copytree(llama, tmp_path, dirs_exist_ok=True)
+    weights = load_file(llama / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(MethodError, match=r"model\.layers\.1\.mlp\.up_proj\.weight of .* is not finite"):
+        gradient.embed(["a"], model=str(tmp_path), dim=8)
 
 
 def test_a_length_of_next_to_nothing_is_one_sentence(llama: Path) -> None:
