@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -31,8 +30,7 @@ def pool(workers: int, begin: Callable[..., None] | None = None, *shared: Any) -
     (values and locks of multiprocessing's `spawn` context)."""
     context = get_context("spawn")  # fork would copy the thread pools of polars and torch in a broken state
     theirs, ours = context.Pipe(duplex=False)
-    # Pickled, so that a worker watches before it imports what `begin` needs, which can take seconds.
-    processes = _Pool(workers, context, _start, (theirs, pickle.dumps(begin), shared))
+    processes = _Pool(workers, context, _begin, (_Watch(theirs), begin, shared))
     try:
         yield processes
     except BaseException:
@@ -50,22 +48,35 @@ class _Pool(ProcessPoolExecutor):
     once it runs would show a traceback when it comes before."""
 
     def submit(self, *call: Any, **options: Any) -> Future[Any]:
-        before = signal.pthread_sigmask(
-            signal.SIG_BLOCK, {signal.SIGINT}
-        )  # a process that is started has the same mask
+        # A process that is started has the mask of the one that starts it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return super().submit(*call, **options)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start(pipe: Connection, begin: bytes, shared: tuple[Any, ...]) -> None:
-    """Runs once in every worker."""
+class _Watch:
+    """Arrives in a worker before all that stands behind it, whose modules may take seconds to import, and watches from then."""
+
+    def __init__(self, pipe: Connection):
+        self.pipe = pipe
+
+    def __reduce__(self) -> tuple[Callable[[Connection], None], tuple[Connection]]:
+        return _watch, (self.pipe,)
+
+
+def _watch(pipe: Connection) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_end_with_the_parent, args=(pipe,), daemon=True).start()
-    if (called := pickle.loads(begin)) is not None:
-        called(*shared)
+
+
+def _begin(watching: object, begin: Callable[..., None] | None, shared: tuple[Any, ...]) -> None:
+    """Runs once in every worker."""
+    del watching
+    if begin is not None:
+        begin(*shared)
 
 
 def _end_with_the_parent(pipe: Connection) -> None:

@@ -21,7 +21,7 @@ import test_processes as told
 from curate.contract.processes import pool
 
 if __name__ == "__main__":
-    with pool(2) as processes:
+    with pool(2, {begin}) as processes:
         futures = [processes.submit(told.{work}, {folder!r}) for _ in range(2)]
         [future.result() for future in futures]
 """
@@ -36,6 +36,23 @@ def compute(folder: str) -> None:
     """Holds the interpreter's lock, so that no other thread of the worker runs."""
     (Path(folder) / str(os.getpid())).touch()
     sum(range(10**11))
+
+
+def _slowly(folder: str) -> Slow:
+    sleep(folder)
+    return Slow(folder)
+
+
+class Slow:
+    """Takes a minute to arrive in a worker, as a module that is slow to import."""
+
+    def __init__(self, folder: str):
+        self.folder = folder
+
+    def __call__(self) -> None: ...
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return _slowly, (self.folder,)
 
 
 def fail(folder: str) -> None:
@@ -70,9 +87,11 @@ def started(folder: Path, count: int = 2) -> list[int]:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc")
-@pytest.mark.parametrize("work", ["sleep", "compute"])
+@pytest.mark.parametrize("work", ["sleep", "compute", "slow"])
 def test_no_worker_outlives_a_parent_that_was_killed(work: str, tmp_path: Path) -> None:
-    source = PARENT.format(here=str(Path(__file__).parent), work=work, folder=str(tmp_path))
+    begin = f"told.Slow({str(tmp_path)!r})" if work == "slow" else "None"
+    works = "sleep" if work == "slow" else work
+    source = PARENT.format(here=str(Path(__file__).parent), work=works, folder=str(tmp_path), begin=begin)
     script = tmp_path.parent / f"{work}.py"
     script.write_text(source)
     with subprocess.Popen([sys.executable, script], stdin=subprocess.DEVNULL) as parent:
@@ -98,8 +117,8 @@ def test_an_error_ends_workers_that_are_in_the_middle_of_their_work(tmp_path: Pa
 
 @pytest.mark.parametrize("seconds", [0.3, 0.6])
 def test_ctrl_c_while_workers_start_is_said_by_nobody_but_the_parent(seconds: float, tmp_path: Path) -> None:
-    source = PARENT.format(here=str(Path(__file__).parent), work="sleep", folder=str(tmp_path)).replace(
-        "pool(2) as processes:", "pool(2) as processes:\n        print('go', flush=True)"
+    source = PARENT.format(here=str(Path(__file__).parent), work="sleep", folder=str(tmp_path), begin="None").replace(
+        "pool(2, None) as processes:", "pool(2, None) as processes:\n        print('go', flush=True)"
     )
     script = tmp_path.parent / f"stopped{seconds}.py"
     script.write_text(source)
