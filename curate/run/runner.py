@@ -96,12 +96,15 @@ def run(
 
 
 def state(work: Path, stage: Stage) -> str:
-    """ "cached", or why the stage would run: "new", "started", "changed"."""
+    """ "cached", or why the stage would run: "new", "started", "changed", "incomplete" where a file of its data is gone."""
+    folder = work / stage.title
     try:
-        manifest = read_json(work / stage.title / MANIFEST)
-        if (manifest["contract"], manifest["key"]) == (CONTRACT, stage.key):
-            return "cached"
+        manifest = read_json(folder / MANIFEST)
         changed = "changed"
+        if (manifest["contract"], manifest["key"]) == (CONTRACT, stage.key):
+            if all((folder / name).is_file() for name in manifest.get("files", {})):
+                return "cached"
+            changed = "incomplete"
     except (*ABSENT, ValueError, KeyError):
         changed = "new"
     return "started" if unfinished(work, stage).is_dir() else changed

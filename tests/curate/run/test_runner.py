@@ -52,6 +52,17 @@ def test_a_second_run_does_nothing(small: Path, tmp_path: Path) -> None:
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "w").rglob("manifest.json")}
 
 
+def test_a_stage_whose_vectors_or_rows_were_deleted_is_computed_again(small: Path, tmp_path: Path) -> None:
+    run(small, tmp_path / "w")
+    before = bytes_of(tmp_path / "w")
+    for name in ("vectors.npy", "kept/part-00000.parquet"):
+        gone = next(path for path in sorted((tmp_path / "w").glob(f"*embed*/{name}")))
+        gone.unlink()
+        again = run(small, tmp_path / "w")
+        assert again.done == [gone.relative_to(tmp_path / "w").parts[0]]
+        assert bytes_of(tmp_path / "w") == before
+
+
 def test_two_works_of_one_recipe_hold_the_same_bytes_for_any_number_of_workers(small: Path, tmp_path: Path) -> None:
     run(small, tmp_path / "one", workers=1)
     run(small, tmp_path / "two", workers=2)
