@@ -309,7 +309,8 @@ def age(cache: Path, kind: str, days: float) -> None:
     for place in (cache / kind).iterdir():
         for path in (place, place / "about.json"):
             if path.exists():
-                os.utime(path, (time.time() - days * 86_400,) * 2)
+                then = time.time() - days * 86_400
+                os.utime(path, (then, then))
 
 
 def test_entries_are_listed_with_their_size_and_last_use(cache):
