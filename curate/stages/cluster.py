@@ -9,6 +9,7 @@ import polars as pl
 
 from curate.contract import columns
 from curate.contract.methods import TEXTS
+from curate.contract.threads import one_thread
 from curate.rows.cluster_names import names
 from curate.run.job import Job
 from curate.run.stage import Step
@@ -37,7 +38,8 @@ def adds(step: Step) -> tuple[str, ...]:
 def compute(job: Job, step: Step) -> dict[str, Any]:
     vectors = job.vectors(job.rows(columns.ID)[columns.ID])
     assert vectors is not None, "the recipe check lets no cluster step through without an embed step"
-    clusters = step.methods[0].function()(vectors, **job.call_options(step.options))
+    with one_thread():  # a clustering beside a recipe too gives the same bytes on any number of threads
+        clusters = step.methods[0].function()(vectors, **job.call_options(step.options))
     label = pl.Series(step.name, clusters.label, dtype=pl.Int32)
     distance = pl.Series(f"{step.name}_distance", clusters.distance, dtype=pl.Float32)
     levels = [pl.Series(f"{step.name}_{k}", cut, dtype=pl.Int32) for k, cut in sorted(clusters.levels.items())]
