@@ -31,6 +31,7 @@ _TOTAL = -2  # a step over what the values of a column take in all: one takes a 
 _UNSEEN = -3
 _ROUNDS = 8
 _PAIRED = 400  # cells of which pairs are looked at
+_TRIPLED = 16  # cells for each value of which triples are looked at
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,14 @@ class Cells:
     def count(self, rows: np.ndarray) -> np.ndarray:
         """How many of ``rows`` lie in each cell: int64 (c,)."""
         return np.bincount(self.of_row[rows], minlength=len(self.size))
+
+    def of_two(self, one: int, other: int) -> Cells:
+        """The same rows by two of the columns."""
+        code, of_cell = np.unique(self.code[:, [one, other]], axis=0, return_inverse=True)
+        of_cell = of_cell.reshape(-1)
+        of_row = np.append(of_cell, _CLOSED)[self.of_row]
+        size = np.bincount(of_cell, weights=self.size, minlength=len(code)).astype(np.int64)
+        return Cells(of_row, size, code, (self.limits[one], self.limits[other]))
 
     def left(self, taken: np.ndarray) -> list[np.ndarray]:
         """What the limits of each column leave beside so many rows of each cell."""
@@ -152,6 +161,9 @@ class Completion:
             limit - left for limit, left in zip(cells.limits, self.left, strict=True)
         ]  # still to be picked, by value
         self.rows: tuple[np.ndarray, np.ndarray] | None = None  # by cell
+        columns = range(len(cells.limits))  # of more than two, each two must be met too, and that is decided soon
+        two = [cells.of_two(i, j) for i in columns for j in columns[i + 1 :]] if len(columns) > 2 else []
+        self.by_two = [Completion(one, must, budget) for one in two]
         radix = [math.prod(len(limit) for limit in cells.limits[j + 1 :]) for j in range(len(cells.limits))]
         self.radix = np.array(radix if max(radix) < 2**31 else [], np.int64)  # a number a cell, if it can have one
         if len(self.radix):
@@ -167,7 +179,8 @@ class Completion:
         if self.cells.code.shape[1] == 2:
             changed = self._exchanged(cell) or self._cycled(cell)
         else:
-            changed = self._exchanged(cell) or self._swapped(cell) or self._solved_anew(cell)
+            changed = self._exchanged(cell) or self._swapped(cell)
+            changed = changed or (all(two.allows(row) for two in self.by_two) and self._solved_anew(cell))
         if not changed:
             self.size[cell] = 0  # picks only narrow what is left, so none of its rows will ever be let in
         return changed
@@ -175,6 +188,9 @@ class Completion:
     def take(self, row: int) -> None:
         """A row that is allowed is picked."""
         cell = int(self.cells.of_row[row])
+        for two in self.by_two:
+            two.allows(row)
+            two.take(row)
         self.takes[cell] -= 1
         self.size[cell] -= 1
         for held, code in zip(self.held, self.cells.code[cell], strict=True):
@@ -207,23 +223,45 @@ class Completion:
 
     def _swapped(self, cell: int) -> bool:
         """Whether rows of two other cells could make room for one of this cell and one of a fourth, which has of each column
-        the value that this one does not take over."""
+        the value that this one does not take over; with three columns also of three others, one for each value."""
         if not len(self.radix):
             return False
-        code = self.cells.code
-        alike = (self.takes > 0)[:, None] & (code == code[cell])
-        two = np.flatnonzero(alike.any(axis=1))[:_PAIRED]
-        here, there = np.nonzero((alike[two][:, None] | alike[two]).all(axis=2))
-        fourth = np.where(alike[two[here]], code[two[there]], code[two[here]])
-        place = np.minimum(np.searchsorted(self.keys, key := fourth @ self.radix), len(self.keys) - 1)
-        last = self.order[place]
-        fits = np.flatnonzero((self.keys[place] == key) & (self.takes[last] < self.size[last]))
-        if not len(fits):
+        code, used = self.cells.code, np.flatnonzero(self.takes > 0)
+        alike = code[used] == code[cell]
+        two, both = used[alike.any(axis=1)][:_PAIRED], alike[alike.any(axis=1)][:_PAIRED]
+        here, there = np.nonzero((both[:, None] | both).all(axis=2))
+        last = self._with_room(np.where(both[here], code[two[there]], code[two[here]]))
+        if (last >= 0).any():
+            pair = int(np.argmax(last >= 0))
+            return self._trade((two[here[pair]], two[there[pair]]), (cell, last[pair]))
+        if code.shape[1] != 3:
             return False
-        self._move(int(two[here[fits[0]]]), -1)
-        self._move(int(two[there[fits[0]]]), -1)
-        self._move(int(last[fits[0]]), 1)
-        self._move(cell, 1)
+        a, b, c = (one.ravel() for one in np.meshgrid(*(used[like][:_TRIPLED] for like in alike.T), indexing="ij"))
+        # one of two new cells takes the first column's value of b and these of the others; the other new cell takes the rest
+        for middle, last in ((a, a), (a, b), (c, a), (c, b)):
+            first = self._with_room(np.stack([code[b, 0], code[middle, 1], code[last, 2]], axis=1))
+            rest = [code[c, 0], code[c if middle is a else a, 1], code[b if last is a else a, 2]]
+            second = self._with_room(np.stack(rest, axis=1))
+            fits = (first >= 0) & (second >= 0) & (first != second) & (first != cell) & (second != cell)
+            fits &= (a != b) & (b != c) & (a != c)
+            if fits.any():
+                at = int(np.argmax(fits))
+                return self._trade((a[at], b[at], c[at]), (cell, first[at], second[at]))
+        return False
+
+    def _with_room(self, codes: np.ndarray) -> np.ndarray:
+        """The cells of these values, int64 (k, m), of which one row more could be taken: int64 (k,), -1 where there is none."""
+        key = codes @ self.radix
+        place = np.minimum(np.searchsorted(self.keys, key), len(self.keys) - 1)
+        cell = self.order[place]
+        return np.where((self.keys[place] == key) & (self.takes[cell] < self.size[cell]), cell, -1)
+
+    def _trade(self, less: Iterable[Any], more: Iterable[Any]) -> bool:
+        """Takes a row less of some cells and one more of others, which have as many rows of each value; gives True."""
+        for cell in less:
+            self._move(int(cell), -1)
+        for cell in more:
+            self._move(int(cell), 1)
         return True
 
     def _cycled(self, cell: int) -> bool:
