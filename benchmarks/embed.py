@@ -35,7 +35,7 @@ def texts(n: int) -> list[str]:
             return [f"{title} {body}" for _, title, body in csv.reader(handle)][:n]
     from curate.load.docstrings import load
 
-    found = (row.fields for row in load(packages=["numpy", "scipy", "pandas", "sklearn", "torch"], base=Path()))
+    found = (row.fields for row in load(packages=["numpy", "scipy", "pandas", "sklearn", "torch"]))
     return [fields["text"] for fields in found if fields][:n]
 
 
