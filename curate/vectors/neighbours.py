@@ -21,7 +21,8 @@ Reference: Sivic and Zisserman 2003, "Video Google" (inverted file); Johnson, Do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from curate.contract.device import device
 from curate.contract.draws import draws
 from curate.contract.errors import ContractError, MethodError
 from curate.contract.progress import bar, track
-from curate.vectors.product import product
+from curate.vectors.product import ahead, product
 
 _BLOCK = 1_024  # rows and columns of a matrix product: its result, 4 MB, is read again from the cache
 _TILE = 64  # sides of a product are filled up with zeros to a multiple: so no cosine depends on its place in it
@@ -72,7 +73,7 @@ def graph(
     nearest = _Nearest(n, k - 1)
     if k > 1 and n < exact_below:
         with bar(n, "neighbours") as advance:
-            _all_pairs(vectors, np.arange(n), nearest, advance)
+            _all_pairs(vectors, [np.arange(n)], nearest, advance)
     elif k > 1 and device() == "cuda":
         nearest.keys[:] = _on_device(vectors, k - 1, "cuda")
     elif k > 1:
@@ -239,21 +240,33 @@ def _blocks(rows: np.ndarray) -> list[np.ndarray]:
 
 
 def _all_pairs(
-    vectors: np.ndarray, rows: np.ndarray, nearest: _Nearest, advance: Callable[[int], None] = lambda n: None
+    vectors: np.ndarray, lists: Iterable[np.ndarray], nearest: _Nearest, advance: Callable[[int], None]
 ) -> None:
-    """All of ``rows`` meet each other once. A row is ready for others when it has met its own block."""
-    blocks = _blocks(rows)
-    for block in blocks:
-        part = _filled_up(vectors[block])
-        cosine = product(part, part)[: len(block), : len(block)]
-        np.fill_diagonal(cosine, -np.inf)
-        nearest.meet(block, block, cosine, both=False)
-    for number, block in enumerate(blocks):
-        part = _filled_up(vectors[block])
-        for other in blocks[number + 1 :]:
-            cosine = product(part, _filled_up(vectors[other]))
-            nearest.meet(block, other, cosine[: len(block), : len(other)])
-        advance(len(block))
+    """All rows of a list meet each other once. A row is ready for others when it has met its own block."""
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
+        """(block, block, how many rows have met all others after that)."""
+        for blocks in map(_blocks, lists):
+            yield from ((block, block, len(block) * (block is blocks[-1])) for block in blocks)
+            for number, block in enumerate(blocks):
+                for other in blocks[number + 1 :]:
+                    yield block, other, len(block) * (other is blocks[-1])
+
+    for (block, other, done), cosine in _met(vectors, pairs()):
+        if block is other:
+            np.fill_diagonal(cosine, -np.inf)
+        nearest.meet(block, other, cosine, both=block is not other)
+        advance(done)
+
+
+def _met(vectors: np.ndarray, pairs: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, np.ndarray]]:
+    """Each of some (rows (r,), others (c,), …), with their cosines (r, c), which are made while those before are looked at."""
+
+    def cosines(pair: tuple[Any, ...]) -> np.ndarray:
+        rows, others = pair[:2]
+        return (_filled_up(vectors[rows]) @ _filled_up(vectors[others]).T)[: len(rows), : len(others)]
+
+    return ahead(cosines, pairs)
 
 
 def _on_device(
@@ -303,16 +316,22 @@ def _by_lists(vectors: np.ndarray, rows: np.ndarray, nearest: _Nearest, seed: in
     order = np.argsort(looks, axis=None, kind="stable")
     ends = np.cumsum(np.bincount(looks.ravel() + 1, minlength=count + 1))
     with bar(2 * len(rows), "neighbours") as advance:
-        members = []
-        for number in range(count):
-            looking = order[ends[number] : ends[number + 1]] // probes
-            members.append(looking[home[looking] == number])
-            _all_pairs(vectors, members[-1], nearest, advance)
-        for number in range(count):
-            looking = order[ends[number] : ends[number + 1]] // probes
-            guests = looking[home[looking] != number]
-            _receive(vectors, members[number], guests, nearest, _not_met(number, home, looks))
-            advance(len(members[number]))
+        looking = [order[ends[number] : ends[number + 1]] // probes for number in range(count)]
+        members = [rows[home[rows] == number] for number, rows in enumerate(looking)]
+        _all_pairs(vectors, members, nearest, advance)
+        for (guests, mine, number, done), cosine in _met(vectors, _visits(looking, members, home)):
+            nearest.meet(guests, mine, cosine, _not_met(number, home, looks))
+            advance(done)
+
+
+def _visits(
+    looking: list[np.ndarray], members: list[np.ndarray], home: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, int, int]]:
+    """(guests, members, list, how many members have met all guests after that): all guests of a list meet all its members."""
+    for number, (rows, mine) in enumerate(zip(looking, members, strict=True)):
+        guests = _blocks(rows[home[rows] != number])
+        for other in _blocks(mine):
+            yield from ((block, other, number, len(other) * (block is guests[-1])) for block in guests)
 
 
 def _not_met(number: int, home: np.ndarray, looks: np.ndarray) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -362,21 +381,6 @@ def _looked_up(vectors: np.ndarray, others: np.ndarray, rows: np.ndarray, k: int
     return keys
 
 
-def _receive(
-    vectors: np.ndarray,
-    members: np.ndarray,
-    guests: np.ndarray,
-    nearest: _Nearest,
-    first_time: Callable[[np.ndarray, np.ndarray], np.ndarray],
-) -> None:
-    """All of ``guests`` meet all of ``members``."""
-    for other in _blocks(members):
-        columns = _filled_up(vectors[other])
-        for block in _blocks(guests):
-            cosine = product(_filled_up(vectors[block]), columns)
-            nearest.meet(block, other, cosine[: len(block), : len(other)], first_time)
-
-
 def _centres(vectors: np.ndarray, rows: np.ndarray, count: int, seed: int) -> np.ndarray:
     """Directions of ``count`` groups of a sample of ``rows``, spherical k-means: float32 (count, d)."""
     drawn = _drawn(len(vectors), seed, "neighbours.lists")
@@ -401,8 +405,12 @@ def _nearest_lists(vectors: np.ndarray, rows: np.ndarray, centres: np.ndarray, p
     """The ``probes`` lists nearest to each of ``rows``, the nearest first: int32 (m, probes)."""
     columns, lists = _filled_up(centres), np.arange(len(centres))
     out = np.empty((len(rows), probes), dtype=np.int32)
-    for here in track(_blocks(np.arange(len(rows))), "nearest lists"):
-        cosine = product(_filled_up(vectors[rows[here]]), columns)[: len(here), : len(centres)]
+
+    def cosines(here: np.ndarray) -> np.ndarray:
+        return (_filled_up(vectors[rows[here]]) @ columns.T)[: len(here), : len(centres)]
+
+    blocks = _blocks(np.arange(len(rows)))
+    for here, cosine in track(ahead(cosines, blocks), "nearest lists", len(blocks)):
         nearest = _Nearest(len(here), probes)
         nearest.meet(np.arange(len(here)), lists, cosine, both=False)
         out[here] = _index(nearest.keys)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from curate.contract.threads import one_thread
 
 _LEFT, _RIGHT = 512, 2_048  # sides of a tile: smaller ones cost a tenth more, larger ones leave processors idle
 _ALONG = 16_384  # rows that are multiplied with one vector at a time
+_AHEAD = 4  # results that wait for who uses them
 _SMALL = 2**24  # multiplications, below which to start threads costs more than they save
 
 
@@ -43,6 +45,21 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     places = [(i, j) for i in range(0, len(left), _LEFT) for j in range(i if same else 0, len(right), wide)]
     _share(tile, places, out.size * left.shape[1])
     return out
+
+
+def ahead(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+    """(item, work(item)) of each item, in order: a few are made in another thread while the caller uses those before them."""
+    with one_thread() as threads, ThreadPoolExecutor(1) as pool:
+        if threads == 1:
+            yield from ((item, work(item)) for item in items)
+            return
+        waiting: deque[tuple[Any, Future[Any]]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(work, item)))
+            if len(waiting) > _AHEAD:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        yield from ((item, future.result()) for item, future in waiting)
 
 
 def _share(work: Callable[[Any], None], parts: Sequence[Any], multiplications: int) -> None:
