@@ -48,8 +48,9 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def ahead(work: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-    """(item, work(item)) of each item, in order: a few are made in another thread while the caller uses those before them."""
-    with one_thread() as threads, ThreadPoolExecutor(1) as pool:
+    """(item, work(item)) of each item, in order: a few are made in other threads while the caller uses those before
+    them."""
+    with one_thread() as threads, ThreadPoolExecutor(threads) as pool:
         if threads == 1:
             yield from ((item, work(item)) for item in items)
             return
