@@ -89,51 +89,52 @@ def cells_of(groups: Sequence[Group], opened: np.ndarray, budget: int) -> Cells:
 def fullest(cells: Cells, least: np.ndarray, budget: int) -> np.ndarray:
     """How many rows of each cell a largest selection within the limits takes, but at most ``budget`` in all: int64 (c,).
 
-    least: int64 (c,), what it takes of each cell at least. Time: with two columns that of a maximum flow over c arcs, some
-    milliseconds for thousands; with three or more that of an integer programme.
+    least: int64 (c,), what it takes of each cell at least; all are 0 where that is beyond the limits. Time: with two columns that
+    of a maximum flow over c arcs, some milliseconds for thousands; with three or more that of an integer programme.
     """
-    if not len(cells.size):
-        return least
-    return (_flow if cells.code.shape[1] <= 2 else _programme)(cells, least, budget)
+    left = cells.left(least)
+    if not len(least) or any((one < 0).any() for one in left):
+        return np.zeros_like(least)
+    more = budget - int(least.sum())
+    return least + (_flow if len(left) <= 2 else _programme)(cells.code, cells.size - least, left, more)
 
 
-def _flow(cells: Cells, least: np.ndarray, budget: int) -> np.ndarray:
-    """The same with at most two columns."""
+def _flow(code: np.ndarray, size: np.ndarray, left: list[np.ndarray], budget: int) -> np.ndarray:
+    """With at most two columns: a flow from a start, over all rows, the values of one column and those of the other, to an end."""
     from scipy.sparse import csr_array
     from scipy.sparse.csgraph import maximum_flow
 
-    ends = [(cells.code[:, j], left) for j, left in enumerate(cells.left(least))]
-    while len(ends) < 2:
-        ends.append((np.zeros(len(cells.size), np.int64), np.array([budget])))
-    (here, mine), (there, others) = ends
-    start, total = (
-        len(mine) + len(others),
-        len(mine) + len(others) + 1,
-    )  # nodes: one column, the other, start, whole, end
-    end = total + 1
-    at = len(mine) + there
-    tail = np.concatenate([[start], np.full(len(mine), total), here, len(mine) + np.arange(len(others))])
-    head = np.concatenate([[total], np.arange(len(mine)), at, np.full(len(others), end)])
-    room = np.concatenate([[budget - least.sum()], mine, cells.size - least, others])
-    graph = csr_array((np.minimum(room, budget).astype(np.int32), (tail, head)), shape=(end + 1, end + 1))
+    free = np.array([budget])  # of a column that is not there
+    mine, others = (*left, free, free)[:2]
+    here, there = (*code.T, *np.zeros((2, len(size)), np.int64))[:2]
+    whole = len(mine) + len(others)
+    start, end, at = whole + 1, whole + 2, len(mine) + there
+    tail = np.concatenate([[start], np.full(len(mine), whole), here, len(mine) + np.arange(len(others))])
+    head = np.concatenate([[whole], np.arange(len(mine)), at, np.full(len(others), end)])
+    room = np.minimum(np.concatenate([[budget], mine, size, others]), budget)
+    graph = csr_array((room.astype(np.int32), (tail, head)), shape=(end + 1, end + 1))
     moved = maximum_flow(graph, start, end).flow.tocsr()
-    return least + np.asarray(moved[here, at], dtype=np.int64).reshape(-1)
+    return np.asarray(moved[here, at], dtype=np.int64).reshape(-1)
 
 
-def _programme(cells: Cells, least: np.ndarray, budget: int) -> np.ndarray:
+def _programme(code: np.ndarray, size: np.ndarray, left: list[np.ndarray], budget: int) -> np.ndarray:
+    """With more: the integer programme, whose variables are the cells."""
     from scipy.optimize import Bounds, LinearConstraint, milp
     from scipy.sparse import csr_array, vstack
 
-    cell, some = np.arange(len(cells.size)), np.ones(len(cells.size))
+    cell, one = np.arange(len(size)), np.ones(len(size))
     sums = [
-        csr_array((some, (code, cell)), shape=(len(limit), len(cell)))
-        for code, limit in zip(cells.code.T, cells.limits, strict=True)
+        csr_array((one, (values, cell)), shape=(len(most), len(cell)))
+        for values, most in zip(code.T, left, strict=True)
     ]
-    limits: Any = np.concatenate([*cells.limits, [budget]])  # SciPy's stubs know of scalars alone
-    ends: Any = (least, cells.size)
-    within = LinearConstraint(vstack([*sums, csr_array(some[None])]), -np.inf, limits)
-    found = milp(-some, integrality=some, bounds=Bounds(*ends), constraints=within)
-    return least if found.x is None else np.rint(found.x).astype(np.int64)
+    most: Any = np.concatenate([*left, [budget]])  # SciPy's stubs know of scalars alone
+    room: Any = size
+    within = LinearConstraint(vstack([*sums, csr_array(one[None])]), -np.inf, most)
+    exact = {"mip_rel_gap": 0.0}  # else a selection of 10,000 rows may lack one and pass for the largest
+    solved = milp(-one, integrality=one, bounds=Bounds(0, room), constraints=within, options=exact)
+    if solved.x is None:  # nothing at all is a solution
+        raise RuntimeError(f"HiGHS did not solve an integer programme of {len(size):,} cells: {solved.message}")
+    return np.rint(solved.x).astype(np.int64)
 
 
 def _spread(cells: Cells, least: np.ndarray, budget: int) -> np.ndarray:
@@ -144,9 +145,7 @@ def _spread(cells: Cells, least: np.ndarray, budget: int) -> np.ndarray:
             held = np.bincount(code, weights=share, minlength=len(limit))
             share *= np.minimum(1.0, limit / np.maximum(held, 1e-9))[code]
     near = fullest(cells, np.maximum(least, share.astype(np.int64)), budget)
-    if near.sum() == budget and all((left >= 0).all() for left in cells.left(near)):
-        return near
-    return fullest(cells, least, budget)
+    return near if near.sum() == budget else fullest(cells, least, budget)
 
 
 class Completion:
@@ -157,18 +156,17 @@ class Completion:
         self.takes = _spread(cells, cells.count(must), budget)  # rows of each cell that are still to be picked
         self.possible = int(self.takes.sum()) == budget
         self.left = cells.left(self.takes)
-        self.held = [
-            limit - left for limit, left in zip(cells.limits, self.left, strict=True)
-        ]  # still to be picked, by value
+        self.held = _less(cells.limits, self.left)  # still to be picked, by value
         self.rows: tuple[np.ndarray, np.ndarray] | None = None  # by cell
-        columns = range(len(cells.limits))  # of more than two, each two must be met too, and that is decided soon
-        two = [cells.of_two(i, j) for i in columns for j in columns[i + 1 :]] if len(columns) > 2 else []
-        self.by_two = [Completion(one, must, budget) for one in two]
-        radix = [math.prod(len(limit) for limit in cells.limits[j + 1 :]) for j in range(len(cells.limits))]
-        self.radix = np.array(radix if max(radix) < 2**31 else [], np.int64)  # a number a cell, if it can have one
-        if len(self.radix):
-            self.order = np.argsort(cells.code @ self.radix, kind="stable")
-            self.keys = (cells.code @ self.radix)[self.order]
+        self.by_two: list[Completion] = []
+        if len(cells.limits) > 2:  # each two columns must be met too, and that is decided soon
+            columns = range(len(cells.limits))
+            self.by_two = [Completion(cells.of_two(i, j), must, budget) for i in columns for j in columns[i + 1 :]]
+            radix = [math.prod(len(limit) for limit in cells.limits[j + 1 :]) for j in columns]
+            self.radix = np.array(radix if max(radix) < 2**31 else [], np.int64)  # a number a cell, if it can have one
+            key = cells.code @ self.radix if len(self.radix) else np.arange(len(cells.size))
+            self.order = np.argsort(key, kind="stable")
+            self.keys = key[self.order]
         self.by_value = [_by_value(code, len(limit)) for code, limit in zip(cells.code.T, cells.limits, strict=True)]
 
     def allows(self, row: int) -> bool:
@@ -269,10 +267,8 @@ class Completion:
         cell's value in the second column to its value in the first."""
         here, there = self.cells.code.T
         start, goal = int(there[cell]), int(here[cell])
-        reached = [
-            np.full(len(limit), _UNSEEN, np.int64) for limit in self.cells.limits
-        ]  # the cell that led to a value
-        mine, others = reached
+        # of each value of both columns, the cell that led to it
+        mine, others = (np.full(len(limit), _UNSEEN, np.int64) for limit in self.cells.limits)
         others[start], front = _START, np.array([start])
         total = [_UNSEEN, _UNSEEN]  # the value over which what a column takes in all was balanced
         while len(front):
@@ -328,11 +324,15 @@ class Completion:
         limits = tuple(left + held for left, held in zip(self.left, self.held, strict=True))
         cells = Cells(self.cells.of_row, self.size, self.cells.code, limits)
         takes = fullest(cells, least, rest)
-        if takes.sum() < rest or any((left < 0).any() for left in cells.left(takes)):
+        if takes.sum() < rest:
             return False
         self.takes, self.left = takes, cells.left(takes)
-        self.held = [limit - left for limit, left in zip(limits, self.left, strict=True)]
+        self.held = _less(limits, self.left)
         return True
+
+
+def _less(limits: Iterable[np.ndarray], left: Iterable[np.ndarray]) -> list[np.ndarray]:
+    return [limit - one for limit, one in zip(limits, left, strict=True)]
 
 
 def _by_value(code: np.ndarray, values: int) -> tuple[np.ndarray, np.ndarray]:
