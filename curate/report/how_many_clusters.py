@@ -23,6 +23,7 @@ from curate.cluster import kmeans
 from curate.cluster.centres import drawn, keys, nearest, need_scikit_learn
 from curate.contract.errors import ContractError, MethodError
 from curate.contract.progress import track
+from curate.contract.threads import one_thread
 from curate.vectors.unit import unit
 
 MARGIN = 0.1
@@ -104,7 +105,6 @@ def silhouette(distances: np.ndarray, label: np.ndarray) -> float | None:
 def _distances(vectors: np.ndarray) -> np.ndarray:
     """Cosine distances of all pairs: float64 (n, n), the same bits with any number of threads."""
     from sklearn.metrics.pairwise import cosine_distances
-    from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):
+    with one_thread():
         return cosine_distances(vectors.astype(np.float64))

@@ -77,30 +77,34 @@ def test_where_the_row_starts_before_the_quote_that_never_closes_both_lines_are_
     assert "a.csv:5: not CSV: a quote opens at line 6 and is never closed" in refused(tmp_path, "a.csv")
 
 
-def test_the_first_bad_row_and_the_one_that_swallows_the_most_are_both_named(tmp_path: Path) -> None:
-    rows = table(500)
-    rows[3], rows[300] = "x,y,z", '"open,a'
-    (tmp_path / "a.csv").write_text("\n".join(rows))
-    sentence = refused(tmp_path, "a.csv")
-    assert (
-        "the first: a.csv:4: 3 cells for 2 columns; the longest: a.csv:301: not CSV: a quote opens at line 301"
-        in sentence
-    )
-
-
-def test_a_quote_that_a_later_one_closes_with_text_behind_it_is_no_row(tmp_path: Path) -> None:
-    rows = table(1_000)
-    rows[10], rows[900] = '"q,a', '"q ""x"" what?",a'
-    (tmp_path / "a.csv").write_text("\n".join(rows))
-    assert "a quote opens at line 11 and closes at line 901 with more text behind it" in refused(tmp_path, "a.csv")
-
-
-def test_a_quote_that_a_stray_one_closes_rows_later_is_no_row(tmp_path: Path) -> None:
-    rows = table(3_000)
-    rows[10], rows[2_000] = '"q,a', 'five inches 5",a'
-    (tmp_path / "a.csv").write_text("\n".join(rows))
-    sentence = refused(tmp_path, "a.csv")
-    assert "a.csv:11: a quote opens at line 11 and closes at line 2001, and the lines between are rows" in sentence
+@pytest.mark.parametrize(
+    ("rows", "bad", "said"),
+    [
+        (  # two bad rows, of which the second is the one that matters
+            500,
+            {3: "x,y,z", 300: '"open,a'},
+            "the first: a.csv:4: 3 cells for 2 columns; the longest: a.csv:301: not CSV: a quote opens at line 301",
+        ),
+        (
+            1_000,
+            {10: '"q,a', 900: '"q ""x"" what?",a'},
+            "a quote opens at line 11 and closes at line 901 with more text behind it",
+        ),
+        (
+            3_000,
+            {10: '"q,a', 2_000: 'five inches 5",a'},
+            "a.csv:11: a quote opens at line 11 and closes at line 2001, and the lines between are rows",
+        ),
+    ],
+)
+def test_what_swallows_rows_is_named_with_the_lines_where_its_quote_opens_and_closes(
+    tmp_path: Path, rows: int, bad: dict[int, str], said: str
+) -> None:
+    lines = table(rows)
+    for place, line in bad.items():
+        lines[place] = line
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    assert said in refused(tmp_path, "a.csv")
 
 
 def test_a_long_text_in_a_cell_is_a_row_whatever_it_holds(tmp_path: Path) -> None:
