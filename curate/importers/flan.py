@@ -193,7 +193,6 @@ def _yaml(name: str, patterns: list[tuple[int, Pattern]]) -> str:
             "dataset": name,
             "about": f"FLAN's patterns for {name}.",
             "license": "unknown",
-            "verified": False,
             "columns": columns,
             "record": _record(patterns, plain, usual),
             **typed,

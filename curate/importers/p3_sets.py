@@ -435,7 +435,6 @@ def _yaml(file: P3File, name: str, drafts: list[_Draft], examples: list[dict[str
         "about": f"P3's templates for {file.dataset}{f' {file.subset}' if file.subset else ''}, from promptsource.",
         "hub": {"path": file.dataset, "config": file.subset} if file.subset else {"path": file.dataset},
         "license": "unknown",  # P3's templates are Apache-2.0; what counts is the data's
-        "verified": False,
         "columns": columns,
         "record": main.record,
     }

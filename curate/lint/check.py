@@ -149,10 +149,11 @@ def _listed(template_set: TemplateSet) -> dict[str, Any]:
 def summary(rows: list[dict[str, Any]]) -> str:
     """A listing in two sentences."""
     templates, inverted = (sum(row[column] for row in rows) for column in ("templates", "inverted"))
-    verified = sum(row["verified"] for row in rows)
+    hub = sum(row["verified"] == "hub" for row in rows)
+    other = sum(row["verified"] is not None for row in rows) - hub
     return (
         f"{len(rows)} sets with {templates:,} templates, {inverted} of them turned around. "
-        f"{verified} sets are verified on real rows, {len(rows) - verified} are not."
+        f"{hub} sets are verified on the Hub's rows, {other} on those of another packing, {len(rows) - hub - other} on none."
     )
 
 

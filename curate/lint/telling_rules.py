@@ -17,6 +17,7 @@ from curate.template import sandbox
 from curate.template.sets import Template, TemplateSet
 
 NEAR = 0.4  # of the word 4-grams of the shorter of two templates
+FEWEST = 4  # word 4-grams: of two sets, templates with fewer are not compared
 _PUT_OTHERWISE = "drop one or put it differently"
 
 
@@ -58,7 +59,8 @@ def _duplicates(template_set: TemplateSet) -> Iterator[tuple[Template, str]]:
 
 
 def near_duplicates(subjects: Sequence[Subject]) -> Findings:
-    """Two templates, of one set or of two that are checked together, that share more than 2/5 of their word 4-grams."""
+    """Two templates that share more than 2/5 of their word 4-grams: of one set, or of two that are checked together. Of two sets
+    canonical ones may, and those of few words: people ask alike."""
     holders: defaultdict[tuple[str, ...], list[int]] = defaultdict(list)
     seen: list[tuple[TemplateSet, Template, int]] = []
     for subject in subjects:
@@ -69,6 +71,8 @@ def near_duplicates(subjects: Sequence[Subject]) -> Findings:
             for number, count in sorted(Counter(number for gram in grams for number in holders[gram]).items()):
                 other_set, other, size = seen[number]
                 within = other_set is subject.set
+                if not within and ("canonical" in (template.style, other.style) or min(size, len(grams)) < FEWEST):
+                    continue
                 share = count / min(size, len(grams))
                 if share > closeness and not (within and (template.name, other.name) in same):
                     nearest, closeness = f"'{other.name}'{'' if within else f' of {other_set.name}'}", share

@@ -38,14 +38,14 @@ from curate.contract.strict_yaml import Document, YamlError, read
 from curate.template import sandbox
 
 KINDS = ("forward", "inverted", "cot")
-STYLES = ("terse", "plain", "detailed")
+STYLES = ("canonical", "terse", "plain", "detailed")
 SHELVES = ("flan", "cot", "pools")  # the folders of templates/ that hold sets
 METRICS = ("accuracy", "exact_match", "f1", "rouge_l", "bleu", "bits_per_byte")
 TYPED = ("answer", "options")  # names that the engine adds to the roles
 EXPLODED = ("item", "position")  # columns that `explode` adds to the row's
 
 SET_KEYS = {
-    "dataset": str, "about": str, "hub": dict, "license": str, "verified": bool, "explode": str, "columns": dict, "when": str,
+    "dataset": str, "about": str, "hub": dict, "license": str, "verified": str, "explode": str, "columns": dict, "when": str,
     "record": dict, "messages": str, "extra": dict, "choices": (list, str), "answer": str, "references": str, "metrics": list,
     "example": (dict, list), "templates": list,
 }  # fmt: skip
@@ -106,7 +106,8 @@ class Template:
 @dataclass(frozen=True)
 class TemplateSet:
     """A template file. name: as a recipe names it ("flan/sentiment/sst2"). task: the dataset, None for a pool, whose rows
-    have no one task. task_cluster: FLAN's cluster, which is the folder's name, None outside ``flan/``."""
+    have no one task. task_cluster: FLAN's cluster, which is the folder's name, None outside ``flan/``. verified: on which packing
+    real rows have gone through every template: "hub", or another one by its name; None on none."""
 
     name: str
     path: Path
@@ -114,7 +115,7 @@ class TemplateSet:
     about: str
     hub: dict[str, str | list[str]] | None
     license: str | None
-    verified: bool
+    verified: str | None
     explode: str | None
     columns: dict[str, str]
     when: str | None
@@ -255,7 +256,7 @@ class _Checker:
             about=data["about"],
             hub=hub or None,
             license=data.get("license"),
-            verified=data.get("verified", False),
+            verified=data.get("verified"),
             explode=data.get("explode"),
             columns=columns,
             when=data.get("when"),
