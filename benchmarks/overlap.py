@@ -13,6 +13,7 @@ import os
 import re
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from curate.importers import promptsource
@@ -55,7 +56,7 @@ def prompt(template: Template) -> str:
     return "\n".join(literal(source) for _, source in template.messages[:-1])
 
 
-def main(chosen: list[str] | None = None) -> None:
+def main(chosen: Sequence[str] = ()) -> None:
     others = theirs()
     for project, prompts in others.items():
         known = {said(text): text for text in prompts if runs(text)}
@@ -77,9 +78,8 @@ def main(chosen: list[str] | None = None) -> None:
         )
         for label, lines in (("the same", same), ("shares", sharing), ("canonical, shares", canonical)):
             for line in lines:
-                if not chosen or line.split()[0] in chosen:
-                    if chosen or label != "canonical, shares":
-                        print(f"  {label}: {line}")
+                if line.split()[0] in chosen or (not chosen and label != "canonical, shares"):
+                    print(f"  {label}: {line}")
     if not others:
         print("set TAMIS_P3 or TAMIS_DATA, and TAMIS_FLAN")
 

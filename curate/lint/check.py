@@ -161,14 +161,14 @@ def rendered_example(name: str, folder: Path | None = None, *, derived: bool = F
     """A set's own examples in each template that applies, with those derived from them if asked for: template, kind,
     options_style, choices, answer, references, messages, shots. Nothing where they do not render, which is a finding."""
     template_set = load_set(name, folder)
-    engine = Engine(template_set, inversions=float(derived))
+    engine = Engine(template_set)
     try:
         with sandbox.watched():
             return [
                 rendered._asdict()
                 for fields in template_set.examples
                 for one in engine.unfold(fields)
-                for rendered in engine.render(template_set.name, one, which="all")
+                for rendered in engine.render(template_set.name, one, which="every" if derived else "all")
             ]
     except (RowSkipped, TemplateError):
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from curate.contract import columns
-from curate.contract.draws import draws
 from curate.contract.errors import RequestError, RowSkipped, TemplateError
+from curate.contract.methods import nearest
 from curate.contract.progress import bar
 from curate.render import few_shot as shots
 from curate.render.few_shot import Composer
@@ -24,8 +24,9 @@ from curate.render.list_columns import conversations, texts
 from curate.render.vector import Vector, compile_set
 from curate.rows.fields import loads as fields_of
 from curate.template import sandbox
-from curate.template.engine import Engine, Rendered, as_is
-from curate.template.sets import load_set
+from curate.template.engine import STYLES, Engine, Rendered, as_is
+from curate.template.sets import STYLES as TEMPLATE_STYLES
+from curate.template.sets import TemplateSet, load_set
 
 _CHUNK = 50_000  # rows at a time
 _SLICE = 5_000  # rows that stand in memory as Python values
@@ -41,7 +42,8 @@ def render_rows(
     *,
     templates: str = "one",
     no_options: float = 0.0,
-    inversions: float = 0.0,
+    inversions: float = 0.15,
+    styles: dict[str, float] | None = None,
     few_shot: dict[str, Any] | None = None,
     exemplars: pl.DataFrame | None = None,
     seed: int = 0,
@@ -51,7 +53,9 @@ def render_rows(
 
     templates: "one" drawn by the record's id, "all" that apply (the id becomes ``record:template``), or one by name.
     no_options: the share of records that are shown no list of options where their template has one.
-    inversions: the share of records that are put in a template turned around by rule, where one applies.
+    inversions: the share of records that are put in a template turned around, by hand or by rule, where one applies.
+    styles: of the other records, the share of each style (canonical, terse, plain, detailed) where a template of it applies;
+        the styles that are not named share the rest. If left out: {canonical: 0.6}.
     few_shot: solved examples before the question; options of curate/render/few_shot.py.
     exemplars: the rows to take examples from (id, template_set, fields), which go to removed where they are among the rows;
         if left out, they are set aside of the rows themselves.
@@ -62,14 +66,17 @@ def render_rows(
     references, shots``, with ``messages`` filled; removed has the rows that no template takes, with ``stage`` and ``reason``.
     A conversation (``pools/messages``, ``pools/conversations``) keeps its messages; its template is called "as_is".
 
-    Raises RequestError: a share that is none. Raises TemplateError: a template that is wrong or fails, or a name in
+    Raises RequestError: a share that is none, a style that a set has no template of. Raises TemplateError: a template that is wrong or fails, or a name in
     ``templates`` that none of the sets has. Cost: two to three microseconds a row where the set compiles to expressions
     (curate/render/vector.py), else 12.
     """
     _check_share("no_options", no_options)
     _check_share("inversions", inversions)
     sets = rows[columns.TEMPLATE_SET].unique().sort().to_list()
-    renderers = {name: _renderer(name, folder, seed, no_options, inversions) for name in sets}
+    if problem := styles and styles_problem(styles, [load_set(name, folder) for name in sets]):
+        raise RequestError(f"render: {problem}")
+    shares = tuple(sorted((STYLES if styles is None else styles).items()))
+    renderers = {name: _renderer(name, folder, seed, no_options, inversions, shares) for name in sets}
     _check_name(templates, renderers)
     composer = _composer(rows, few_shot, exemplars, seed, folder)
     kept, removed = [], []
@@ -88,17 +95,50 @@ def _check_share(option: str, share: float) -> None:
         raise RequestError(f"render: {option} is {share}; it is a share and lies between 0 and 1")
 
 
-def _renderer(name: str, folder: Path | None, seed: int, no_options: float, inversions: float) -> _Renderer:
+def styles_problem(styles: dict[str, Any], sets: Sequence[TemplateSet] = ()) -> str | None:
+    """What is wrong with the shares of styles, in themselves or for these sets; None: nothing is."""
+    if unknown := sorted(set(map(str, styles)) - set(TEMPLATE_STYLES)):
+        return f"styles: there is no style '{unknown[0]}'{nearest(unknown[0], TEMPLATE_STYLES)}; the styles are {', '.join(TEMPLATE_STYLES)}"
+    for name, share in styles.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            return f"styles: {name} is {share}; it is a share and lies between 0 and 1"
+    if sum(styles.values()) > 1 + 1e-9:
+        return f"styles: the shares come to {sum(styles.values()):g}; all together they are at most 1"
+    for one in sets:
+        having = {template.style for template in one.templates if template.kind != "inverted"}
+        if lacking := [name for name, share in styles.items() if share and one.templates and name not in having]:
+            return (
+                f"styles: {lacking[0]} is {styles[lacking[0]]:g}, and {one.name} has no such template to draw; it has "
+                f"{', '.join(sorted(having))}, so write one (`style: {lacking[0]}`), or leave that style out"
+            )
+    return None
+
+
+def _renderer(
+    name: str,
+    folder: Path | None,
+    seed: int,
+    no_options: float,
+    inversions: float,
+    styles: tuple[tuple[str, float], ...],
+) -> _Renderer:
     source_hash = load_set(name, folder).source_hash
-    return _compiled(name, folder, source_hash, seed, no_options, inversions, threading.get_ident())
+    return _compiled(name, folder, source_hash, seed, no_options, inversions, styles, threading.get_ident())
 
 
 @functools.lru_cache(maxsize=256)
 def _compiled(
-    name: str, folder: Path | None, source_hash: str, seed: int, no_options: float, inversions: float, thread: int
+    name: str,
+    folder: Path | None,
+    source_hash: str,
+    seed: int,
+    no_options: float,
+    inversions: float,
+    styles: tuple[tuple[str, float], ...],
+    thread: int,
 ) -> _Renderer:
     """A set, compiled once for all the shards of a process. The hash stands for the file's content; an engine is one thread's."""
-    engine = Engine(load_set(name, folder), seed, no_options, inversions)
+    engine = Engine(load_set(name, folder), seed, no_options, inversions, dict(styles))
     return _Renderer(engine, compile_set(engine))
 
 
@@ -166,8 +206,6 @@ class _Chunk:
     def _by_column(self, name: str, engine: Engine, vector: Vector, wanted: np.ndarray) -> pl.DataFrame:
         """What a set's expressions are sure of: ``row`` and the fields of ``Rendered``."""
         mine = (self.rows[columns.TEMPLATE_SET] == name).to_numpy() & wanted
-        if engine.inversions > 0:
-            mine &= ~engine.turned_around(draws(engine.seed, "render.inversions", self.rows[columns.ID]))
         places = np.flatnonzero(mine)
         given = _taken(self.rows.select(columns.ID, columns.FIELDS), places)
         rendered = vector.render(given[columns.ID], given[columns.FIELDS], self.which)

@@ -27,7 +27,7 @@ from curate.render.layouts import MOST_CHOICES, Layouts
 from curate.render.list_columns import conversations_of, gather, interleaved
 from curate.render.readers import ByColumn, ByRow, conditions
 from curate.rows.table import MESSAGES_TYPE
-from curate.template.engine import Engine
+from curate.template.engine import Engine, by_rule, place
 from curate.template.options import without_options
 from curate.template.sets import Template, TemplateSet
 
@@ -91,27 +91,46 @@ class Vector:
 
     def _drawn(self, table: pl.DataFrame, which: str) -> list[pl.Series]:
         """``template``: the number of each row's, -1 where it is the engine's to say; ``number``: the draw of the options."""
-        for_template, for_options = pairs(self.engine.seed, "render", table["id"].to_list())
+        ids = table["id"].to_list()
+        for_template, for_options = pairs(self.engine.seed, "render", ids)
         holding = np.zeros(table.height, dtype=np.int64)  # a bit for each condition that holds
         for bit in range(len(self.conditions)):
             holding |= table[f"when {bit}"].to_numpy().astype(np.int64) << bit
+        turned = np.zeros(table.height, dtype=bool)
+        if which == "one" and self.engine.inversions > 0:
+            turned = self.engine.turned_around(draws(self.engine.seed, "render.inversions", ids))
         chosen = np.full(table.height, -1, dtype=np.int32)
         for bits in np.unique(holding):
-            numbers = self._applying(int(bits), which)
-            if len(numbers):
-                rows = holding == bits
-                chosen[rows] = numbers[(for_template[rows] % np.uint64(len(numbers))).astype(np.int64)]
-        return [pl.Series("template", chosen), pl.Series("number", for_options)]
+            rows = np.flatnonzero(holding == bits)
+            if which == "one":
+                chosen[rows] = self._lots(int(bits), for_template[rows], turned[rows])
+            else:
+                chosen[rows] = self._named(int(bits), which)
+        can = np.asarray([phrasing.texts is not None for phrasing in self.phrasings] + [False])
+        return [pl.Series("template", np.where(can[chosen], chosen, -1)), pl.Series("number", for_options)]
 
-    def _applying(self, bits: int, which: str) -> np.ndarray:
-        """The numbers of the templates that apply where these conditions hold; -1 for one that is the engine's to render."""
-        true = {None, *(when for bit, when in enumerate(self.conditions) if bits >> bit & 1)}
-        applying = [
-            i if phrasing.texts else -1
-            for i, phrasing in enumerate(self.phrasings)
-            if phrasing.template.when in true and which in ("one", phrasing.template.name)
-        ]
-        return np.asarray(applying, dtype=np.int32)
+    def _lots(self, bits: int, numbers: np.ndarray, turned: np.ndarray) -> np.ndarray:
+        """The templates that the engine draws for rows where these conditions hold; -1 for one derived by rule, and for none."""
+        lot = self.engine.lot(self._holds(bits))
+        chosen = np.full(len(numbers), -1, dtype=np.int32)
+        if lot.ends:
+            group = np.searchsorted(np.asarray(lot.ends), numbers >> np.uint64(32), side="right")
+            sizes = np.asarray([len(some) for some in lot.groups], dtype=np.uint64)
+            starts = np.cumsum(sizes) - sizes
+            members = np.asarray([i for some in lot.groups for i in some], dtype=np.int32)
+            chosen = members[starts[group] + place(numbers, sizes[group])]
+        if lot.inverted:
+            by_hand = np.asarray(lot.inverted, dtype=np.int32)[place(numbers, np.uint64(len(lot.inverted)))]
+            return np.where(turned, np.where(by_rule(numbers), -1, by_hand), chosen)
+        return np.where(turned, -1, chosen)
+
+    def _named(self, bits: int, name: str) -> int:
+        true = {None, *(when for when, yes in zip(self.conditions, self._holds(bits), strict=True) if yes)}
+        applying = (i for i, phrasing in enumerate(self.phrasings) if phrasing.template.when in true)
+        return next((i for i in applying if self.phrasings[i].template.name == name), -1)
+
+    def _holds(self, bits: int) -> tuple[bool, ...]:
+        return tuple(bool(bits >> bit & 1) for bit in range(len(self.conditions)))
 
     def _shown(self, table: pl.DataFrame) -> pl.Series:
         """``shown``: whether the row's template shows options to it."""

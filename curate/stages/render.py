@@ -12,11 +12,12 @@ from curate.contract.errors import RequestError
 from curate.contract.methods import Parameter
 from curate.load.source import template_sets
 from curate.render import few_shot
-from curate.render.rows import render_rows
+from curate.render.rows import render_rows, styles_problem
 from curate.rows import token_counts
 from curate.run.job import Job
 from curate.run.stage import Before, Step
 from curate.run.work import Done
+from curate.template.sets import load_set
 
 if TYPE_CHECKING:
     from curate.run.ask import Ask
@@ -26,7 +27,7 @@ IMPLIED: dict[str, Any] = {}
 ROLE = "phrasing"
 EXAMPLE = """\
 render: {templates: one, few_shot: {share: 0.5, shots: [1, 4]}}"""
-_OPTIONS = ("templates", "no_options", "inversions", "few_shot")
+_OPTIONS = ("templates", "no_options", "inversions", "styles", "few_shot")
 
 
 def options() -> tuple[Parameter, ...]:
@@ -39,6 +40,8 @@ def bind(given: Any, ask: Ask) -> Step | None:
         share = bound[option]
         if share is not None and not 0 <= share <= 1:
             ask.say(f"render: {option} is {share}; it is a share and lies between 0 and 1", option)
+    if bound["styles"] is not None and (problem := styles_problem(bound["styles"])):
+        ask.say(f"render: {problem}", "styles")
     if bound["few_shot"] is not None:
         bound["few_shot"] = _few_shot(bound["few_shot"], ask)
     return Step(kind="render", name="render", method="templates", options=bound, written=bound)
@@ -46,6 +49,10 @@ def bind(given: Any, ask: Ask) -> Step | None:
 
 def reads(step: Step, before: Before) -> dict[str, Any]:
     folder = before.recipe.folder
+    named = {str(one.options["template"]) for one in before.need("load").step.bound if one.options.get("template")}
+    sets = [load_set(name, folder) for name in sorted(named)]
+    if problem := step.options["styles"] and styles_problem(step.options["styles"], sets):
+        raise RequestError(f"render: {problem}")
     facts: dict[str, Any] = {"sets": template_sets(before.need("load").step.bound, folder, "source_hash")}
     if step.options["few_shot"] is not None:
         facts["tokenizer"] = token_counts.fingerprint(step.options["few_shot"]["tokenizer"], folder)

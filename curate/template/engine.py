@@ -4,6 +4,7 @@
     engine.record({"sentence": "a fine film", "label": 1})                  Record(prompt="A fine film", response="positive", …)
     engine.render("id-1", {"sentence": "a fine film", "label": 1})         [Rendered(template="lean", …)]
     Engine(…, no_options=0.5)                                              half of the records are shown no list of options
+    Engine(…, styles={"canonical": 1}, inversions=0)                       every record is asked for as people ask
 
 Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
 wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for one thread at a time.
@@ -12,8 +13,10 @@ wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from jinja2.exceptions import UndefinedError
@@ -26,6 +29,9 @@ from curate.template.options import EVERY_STYLE, draw_options, unshown, without_
 from curate.template.sets import Template, TemplateSet
 
 Message = dict[str, str]
+
+STYLES = {"canonical": 0.6}  # with INVERSIONS, half of all records are asked for as people ask
+INVERSIONS = 0.15  # 87 of FLAN's 610 templates are turned around (google-research/FLAN, flan/templates.py)
 
 
 class Record(NamedTuple):
@@ -63,16 +69,26 @@ class Engine:
     """A template set, compiled. seed: of the draws of template, options style and order, each keyed by the record's id.
     no_options: the share of records whose template, if it shows options, is put without them: the lines that hold nothing
     but ``{{ options }}`` go, and ``{% if options %}`` is false (the zero-shot half without options of Flan 2022, arXiv
-    2301.13688, section 3). inversions: the share of records that are put in a template turned around by rule
-    (curate/template/invert.py), where one applies."""
+    2301.13688, section 3). inversions: the share of records that are put in a template turned around, where one applies:
+    by hand, or by rule (curate/template/invert.py), each half of the time where there are both. styles: of the other
+    records, the share of a style where a template of that style applies; the styles that are not named share the rest, each
+    of their templates evenly."""
 
-    def __init__(self, template_set: TemplateSet, seed: int = 0, no_options: float = 0.0, inversions: float = 0.0):
+    def __init__(
+        self,
+        template_set: TemplateSet,
+        seed: int = 0,
+        no_options: float = 0.0,
+        inversions: float = INVERSIONS,
+        styles: Mapping[str, float] = STYLES,
+    ):
         self.set = template_set
         self.seed = seed
         self.no_options = no_options
         self.inversions = inversions
         self._columns = _Columns.of(template_set)
-        self._phrasings = _Phrasings.of(template_set, derive(template_set) if inversions > 0 else ())
+        self.styles = styles
+        self._phrasings = _Phrasings.of(template_set.templates)
         self._explode = _expression(template_set.explode)
         self._counts = _expression(template_set.when)
         self._conversation = _expression(template_set.messages)
@@ -83,6 +99,11 @@ class Engine:
         self._prompt = sandbox.Text.of(template_set.record["prompt"])
         self._response = sandbox.Text.of(template_set.record["response"])
         self._record_reads = self._prompt.reads | self._response.reads
+
+    @cached_property
+    def _derived(self) -> _Phrasings:
+        """The templates turned around by rule, compiled when one is first drawn."""
+        return _Phrasings.of(derive(self.set))
 
     def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
@@ -142,7 +163,8 @@ class Engine:
         return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
 
     def render(self, id: str, fields: Mapping[str, Any], *, which: str = "one") -> list[Rendered]:
-        """The row in one phrasing drawn by its id, in ``all`` that apply to it, or in the one so named.
+        """The row in one phrasing drawn by its id, in ``all`` that apply to it and are written by hand, in ``every`` one with
+        those derived by rule, or in the one so named.
 
         Raises RowSkipped: as ``roles``; no template applies; a role that the template reads is null; a text comes out
         empty; the answer is none of the choices. Raises TemplateError: a template fails on this row.
@@ -166,21 +188,54 @@ class Engine:
         number = pair(self.seed, "render", id)[1] % EVERY_STYLE + EVERY_STYLE * for_order
         return self._phrase(phrasing, roles, self._gold(roles, other), number, self._hidden(id), other)
 
-    def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> tuple[_Phrasing, ...]:
-        phrasings = self._phrasings
-        holds = self._evaluate(phrasings.holding, roles, "when", id) if phrasings.conditions else ()
-        applying, derived = phrasings.applying(holds)
-        if which not in ("one", "all"):
-            applying += derived
-        elif derived and self.turned_around(draw(self.seed, "render.inversions", id)):
-            applying = applying + derived if which == "all" else derived
-        if which not in ("one", "all"):
-            applying = tuple(phrasing for phrasing in applying if phrasing.name == which)
+    def _drawn(self, number: int, id: str, roles: dict[str, Any], which: str) -> Sequence[_Phrasing]:
+        if which == "one":
+            return [self._one(number, id, roles)]
+        applying = self._applying(self._phrasings, roles, id)
+        if which != "all":
+            applying += self._applying(self._derived, roles, id)
+        if which not in ("all", "every"):
+            applying = [phrasing for phrasing in applying if phrasing.name == which]
         if not applying:
             raise RowSkipped(
-                "no template applies" if which in ("one", "all") else f"the template '{which}' does not apply"
+                "no template applies" if which in ("all", "every") else f"the template '{which}' does not apply"
             )
-        return (applying[number % len(applying)],) if which == "one" else applying
+        return applying
+
+    def _one(self, number: int, id: str, roles: dict[str, Any]) -> _Phrasing:
+        """One of the templates that apply. number: a 64-bit draw."""
+        phrasings = self._phrasings
+        lot = self.lot(self._holding(phrasings, roles, id))
+        if self.turned_around(draw(self.seed, "render.inversions", id)):
+            if not lot.inverted or by_rule(number):
+                derived = self._applying(self._derived, roles, id)
+                if derived:
+                    return derived[place(number, len(derived))]
+            if lot.inverted:
+                return phrasings.templates[lot.inverted[place(number, len(lot.inverted))]]
+        if not lot.ends:
+            raise RowSkipped("no template applies but those turned around" if lot.inverted else "no template applies")
+        group = lot.groups[bisect_right(lot.ends, number >> 32)]
+        return phrasings.templates[group[place(number, len(group))]]
+
+    def lot(self, holds: tuple[bool, ...]) -> Lot:
+        """What is drawn from where these conditions of the templates hold."""
+        phrasings = self._phrasings
+        if holds not in phrasings.lots:
+            applying = phrasings.where(holds)
+            forward = [i for i in applying if self.set.templates[i].kind != "inverted"]
+            phrasings.lots[holds] = Lot.of(
+                [(i, self.set.templates[i].style) for i in forward],
+                tuple(i for i in applying if i not in forward),
+                self.styles,
+            )
+        return phrasings.lots[holds]
+
+    def _holding(self, phrasings: _Phrasings, roles: dict[str, Any], id: str) -> tuple[bool, ...]:
+        return self._evaluate(phrasings.holding, roles, "when", id) if phrasings.conditions else ()
+
+    def _applying(self, phrasings: _Phrasings, roles: dict[str, Any], id: str) -> list[_Phrasing]:
+        return [phrasings.templates[i] for i in phrasings.where(self._holding(phrasings, roles, id))]
 
     def _phrase(
         self, phrasing: _Phrasing, roles: dict[str, Any], right: _Right | None, number: int, hidden: bool, id: str
@@ -213,7 +268,7 @@ class Engine:
         return Rendered(phrasing.name, phrasing.kind, style, None, None, references, messages)
 
     def turned_around(self, number: Any) -> Any:
-        """Whether the draw ``render.inversions`` of a record, or of many, takes a derived inversion."""
+        """Whether the draw ``render.inversions`` of a record, or of many, takes a template turned around."""
         return number <= int(self.inversions * 2**64) - 1
 
     def hidden(self, number: Any) -> Any:
@@ -359,39 +414,66 @@ class _Phrasing:
         )
 
 
-Applying = tuple[tuple[_Phrasing, ...], tuple[_Phrasing, ...]]
+class Lot(NamedTuple):
+    """Templates to draw one from, by their numbers. ends: where the share of each of the groups ends, of 2**32. inverted: those
+    turned around by hand."""
+
+    ends: tuple[int, ...]
+    groups: tuple[tuple[int, ...], ...]
+    inverted: tuple[int, ...]
+
+    @classmethod
+    def of(cls, forward: list[tuple[int, str]], inverted: tuple[int, ...], styles: Mapping[str, float]) -> Lot:
+        """forward: number and style of each template. A style of which none is there leaves its share to the others."""
+        rest = tuple(number for number, style in forward if style not in styles)
+        groups = [
+            (styles[name], tuple(number for number, style in forward if style == name)) for name in sorted(styles)
+        ]
+        groups = [(share, some) for share, some in [*groups, (1 - sum(styles.values()), rest)] if share > 1e-9 and some]
+        if not groups and forward:  # all that applies has no share
+            groups = [(1.0, tuple(number for number, _ in forward))]
+        total, ends, end = sum(share for share, _ in groups), [], 0.0
+        for share, _ in groups:
+            end += share / total
+            ends.append(round(end * 2**32))
+        return cls((*ends[:-1], 2**32) if ends else (), tuple(some for _, some in groups), inverted)
+
+
+def by_rule(number: Any) -> Any:
+    """Whether of a record that is turned around, or of many, the template is one derived by rule; ``place`` is drawn apart."""
+    return number >= 1 << 63
+
+
+def place(number: Any, many: Any) -> Any:
+    """Which of so many templates a 64-bit draw takes; its upper half has chosen among the groups."""
+    return (number & 0xFFFFFFFF) % many
 
 
 @dataclass(frozen=True)
 class _Phrasings:
-    """A set's templates and those derived from them, compiled. conditions: their different `when`, evaluated all at once by
-    ``when``. known: which apply where such conditions hold."""
+    """Templates, compiled. conditions: their different `when`, evaluated all at once by ``when``. known: the numbers of those
+    that apply where such conditions hold; lots: what the engine draws from then."""
 
     templates: tuple[_Phrasing, ...]
-    derived: tuple[_Phrasing, ...]
     conditions: list[str]
     when: sandbox.Expressions
-    known: dict[tuple[bool, ...], Applying] = field(default_factory=dict)
+    known: dict[tuple[bool, ...], tuple[int, ...]] = field(default_factory=dict)
+    lots: dict[tuple[bool, ...], Lot] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, template_set: TemplateSet, derived: tuple[Template, ...]) -> _Phrasings:
-        every = (*template_set.templates, *derived)
-        conditions = list(dict.fromkeys(template.when for template in every if template.when))
-        templates, turned = (tuple(map(_Phrasing.of, some)) for some in (template_set.templates, derived))
-        return cls(templates, turned, conditions, sandbox.Expressions.of(conditions))
+    def of(cls, templates: Sequence[Template]) -> _Phrasings:
+        conditions = list(dict.fromkeys(template.when for template in templates if template.when))
+        return cls(tuple(map(_Phrasing.of, templates)), conditions, sandbox.Expressions.of(conditions))
 
     def holding(self, roles: dict[str, Any]) -> tuple[bool, ...]:
         """Which of the conditions hold on a row."""
         return tuple(map(bool, self.when(roles))) if self.conditions else ()
 
-    def applying(self, holds: tuple[bool, ...]) -> Applying:
-        """The templates, and the derived ones, that apply where these conditions hold."""
+    def where(self, holds: tuple[bool, ...]) -> tuple[int, ...]:
+        """The numbers of the templates that apply where these conditions hold."""
         if holds not in self.known:
             true = {None, *(when for when, yes in zip(self.conditions, holds, strict=True) if yes)}
-            templates, derived = (
-                tuple(phrasing for phrasing in some if phrasing.when in true) for some in (self.templates, self.derived)
-            )
-            self.known[holds] = templates, derived
+            self.known[holds] = tuple(i for i, phrasing in enumerate(self.templates) if phrasing.when in true)
         return self.known[holds]
 
 

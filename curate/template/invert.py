@@ -5,7 +5,9 @@ MMLU there; MetaICL's noisy channel, arXiv 2110.15943).
     derive(load_set("flan/natural_language_inference/rte"))      [Template("must_be_true~premise", kind="inverted", …), …]
 
 An inversion shows the forward prompt with one role taken out, the answer as text, and the role's first words and length, so
-that no two rows ask the same and the task can be done. Which inversions are legal follows from the template:
+that no two rows ask the same and the task can be done; and it is drawn only for rows where the role has no more words than
+what is left of the prompt, so that it never asks to invent more than it gives. Which inversions are legal follows from the
+template:
 
 - it is forward, one question and one target, and the target is made of the answer and literal text alone;
 - the role is printed, and by itself: an expression or a condition that mixes it with others cannot be blanked;
@@ -46,12 +48,13 @@ def derive(template_set: TemplateSet) -> tuple[Template, ...]:
     right = (template_set.answer, template_set.references, template_set.choices)
     reads = (sandbox.expression_reads(source) for source in right if isinstance(source, str))
     given = frozenset({"answer", "options"}).union(*reads)
+    told = template_set.answer if template_set.choices is None and template_set.answer in template_set.columns else None
     return tuple(
         inversion
         for template in template_set.templates
         for role in sorted(template.input_reads - given)
         if not _shared(template_set, role, template.input_reads - {role} - given)
-        and (inversion := _inversion(template, role)) is not None
+        and (inversion := _inversion(template, role, told)) is not None
     )
 
 
@@ -65,7 +68,8 @@ def _shared(template_set: TemplateSet, role: str, others: frozenset[str]) -> boo
     return any(needs[role] & needs[other] for other in others if other in needs)
 
 
-def _inversion(template: Template, role: str) -> Template | None:
+def _inversion(template: Template, role: str, told: str | None) -> Template | None:
+    """told: the role that the answer is, where it is one."""
     if template.kind != "forward" or [name for name, _ in template.messages] != ["user", "assistant"]:
         return None
     if template.target_reads != {"answer"} or (template.when and role in sandbox.expression_reads(template.when)):
@@ -74,7 +78,8 @@ def _inversion(template: Template, role: str) -> Template | None:
     blanked = _PRINTED.sub(lambda printed: GAP if _reads_only(printed[1], role) else printed[0], asked)
     if GAP in asked or role in sandbox.text_reads(blanked) or not _plainly_printed(asked, role):
         return None
-    enough = f"{role} is string and {role}.split() | length >= {FEWEST_WORDS}"
+    words = f"{role}.split() | length"
+    enough = f"{role} is string and {words} >= {FEWEST_WORDS} and {words} <= {_given(blanked, told)}"
     texts = {
         "asked": blanked,
         "target": template.target,
@@ -92,6 +97,15 @@ def _inversion(template: Template, role: str) -> Template | None:
         when=f"({template.when}) and {enough}" if template.when else enough,
         inversion_of=template.name,
     )
+
+
+def _given(blanked: str, told: str | None) -> str:
+    """An expression for how many words are given at least: the prompt's own, those of the roles that it prints whole, and those
+    of the answer."""
+    roles = [*(printed.strip() for printed in _PRINTED.findall(blanked)), *([told] if told else [])]
+    own = len(re.sub(r"\{\{.*?\}\}|\{%.*?%\}", " ", blanked, flags=re.DOTALL).split())
+    plain = dict.fromkeys(role for role in roles if role.isidentifier() and role != "answer")
+    return " + ".join([str(own), *(f"(({role} if {role} is string else '').split() | length)" for role in plain)])
 
 
 def _filled(frame: str, texts: dict[str, str]) -> str:

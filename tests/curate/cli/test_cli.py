@@ -149,12 +149,34 @@ def test_templates_are_listed_shown_and_checked() -> None:
 
 def test_show_gives_one_template_or_those_that_are_derived() -> None:
     rte = "flan/natural_language_inference/rte"
-    one = json.loads(tamis("templates", "show", rte, "--template", "tags", "--json").stdout)
-    assert [row["template"] for row in one] == ["tags"]
     derived = json.loads(tamis("templates", "show", rte, "--derived", "--json").stdout)
-    assert "tags~premise" in {row["template"] for row in derived}
-    wrong = tamis("templates", "show", rte, "--template", "tgas")
-    assert wrong.returncode == 2 and "has no template 'tgas'. Did you mean 'tags'?" in wrong.stderr
+    name = next(row["template"] for row in derived if "~" in row["template"]).split("~")[0]
+    one = json.loads(tamis("templates", "show", rte, "--template", name, "--json").stdout)
+    assert [row["template"] for row in one] == [name]
+    wrong = tamis("templates", "show", rte, "--template", f"{name}x")
+    assert wrong.returncode == 2 and f"has no template '{name}x'. Did you mean '{name}'?" in wrong.stderr
+
+
+def test_shares_of_styles_are_checked_before_anything_runs(tmp_path: Path) -> None:
+    from conftest import write_jsonl
+
+    write_jsonl(tmp_path / "a.jsonl", [{"name": f"Land {i}", "town": f"Town {i}"} for i in range(5)])
+    (tmp_path / "mine.yaml").write_text(
+        "dataset: towns\nabout: Which town?\ncolumns: {name: name, town: town}\nanswer: town\n"
+        "record: {prompt: '{{ name }}', response: '{{ town }}'}\nexample: {name: A, town: B}\ntemplates:\n"
+        "  - {name: t, kind: forward, style: plain, input: '{{ name }}?', target: '{{ answer }}'}\n"
+    )
+    for styles, said in {
+        "{canonical: 0.5}": "mine.yaml has no such template to draw; it has plain, so write one",
+        "{canonic: 0.5}": "there is no style 'canonic'. Did you mean 'canonical'?",
+        "{plain: 1.5}": "plain is 1.5; it is a share and lies between 0 and 1",
+        "{plain: 0.7, terse: 0.7}": "the shares come to 1.4",
+    }.items():
+        recipe = "name: few\nload:\n  - files: {path: a.jsonl, name: a, template: mine.yaml, license: mit}\n"
+        (tmp_path / "recipe.yaml").write_text(f"{recipe}render: {{styles: {styles}}}\n")
+        done = tamis("run", "recipe.yaml", "--plan", cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_few_shot_prompts_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:

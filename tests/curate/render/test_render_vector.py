@@ -128,7 +128,7 @@ def test_rows_as_the_set_expects_them_are_all_taken(tmp_path):
         '  - {name: a, kind: forward, style: plain, input: "{{ text }}\\n{{ options }}", target: "{{ answer }}"}\n'
     )
     path.write_text(head.replace("CHOICES", '"no", "yes"') + template, "utf-8")
-    engine = Engine(load_set(str(path)))
+    engine = Engine(load_set(str(path)), inversions=0)
     vector = compile_set(engine)
     assert vector is not None
     rows = [(f"id {i}", {"text": f"film \u00a0{i}", "label": i % 2}) for i in range(500)]

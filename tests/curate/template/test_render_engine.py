@@ -376,14 +376,69 @@ def test_references_are_every_right_target_with_the_rendered_one_first(tmp_path)
 # --- which template ----------------------------------------------------------------------------------------------------
 
 
-def test_a_template_is_drawn_by_the_id_alone_and_all_are_drawn_equally(mood):
+def drawn_of(engine, n=2_000):
+    return [engine.render(f"row {i}", {"line": f"line {i}", "label": 1})[0] for i in range(n)]
+
+
+def test_a_template_is_drawn_by_the_id_alone_and_all_of_a_kind_are_drawn_equally(mood):
     ids = [f"row {i}" for i in range(2_000)]
-    drawn = [mood.render(id, {"line": f"line {id}", "label": 1})[0].template for id in ids]
-    again = [mood.render(id, {"line": "another", "label": 0})[0].template for id in reversed(ids)]
+    engine = Engine(mood.set, inversions=0.2)
+    drawn = [engine.render(id, {"line": f"line {id}", "label": 1})[0].template for id in ids]
+    again = [engine.render(id, {"line": "another", "label": 0})[0].template for id in reversed(ids)]
     assert drawn == again[::-1]
-    assert all(320 < count < 480 for count in Counter(drawn).values())
-    other = Engine(mood.set, seed=1)
+    counts = Counter(drawn)
+    assert all(320 < counts[name] < 480 for name in ("ask", "tell", "own", "think", "turn"))
+    other = Engine(mood.set, seed=1, inversions=0.2)
     assert drawn != [other.render(id, {"line": "x", "label": 1})[0].template for id in ids]
+
+
+def styled(tmp_path, *styles, kind="forward"):
+    templates = "".join(
+        f"  - {{name: t{i}, kind: forward, style: {style}, input: '{{{{ country }}}} {i}', target: '{{{{ city }}}}'}}\n"
+        for i, style in enumerate(styles)
+    )
+    return make(tmp_path, HEAD, templates)
+
+
+def shares(engine, n=4_000):
+    drawn = [engine.render(f"row {i}", {"country": "Chad", "city": "N'Djamena"})[0].template for i in range(n)]
+    return {name: round(count / n, 2) for name, count in sorted(Counter(drawn).items())}
+
+
+def test_six_of_ten_records_are_canonical_where_some_template_is_and_the_others_share_the_rest(tmp_path):
+    engine = Engine(styled(tmp_path, "canonical", "terse", "plain", "plain", "canonical"), inversions=0)
+    assert shares(engine) == pytest.approx({"t0": 0.3, "t1": 0.13, "t2": 0.13, "t3": 0.13, "t4": 0.3}, abs=0.03)
+    assert shares(Engine(styled(tmp_path, "terse", "plain"), inversions=0)) == pytest.approx(
+        {"t0": 0.5, "t1": 0.5}, abs=0.03
+    )
+
+
+def test_a_recipe_s_shares_of_styles_are_drawn(tmp_path):
+    template_set = styled(tmp_path, "canonical", "terse", "plain", "detailed", "detailed")
+    engine = Engine(template_set, inversions=0, styles={"terse": 0.1, "detailed": 0.8})
+    expected = {"t0": 0.05, "t1": 0.1, "t2": 0.05, "t3": 0.4, "t4": 0.4}
+    assert shares(engine) == pytest.approx(expected, abs=0.03)
+    assert shares(Engine(template_set, inversions=0, styles={"plain": 1})) == {"t2": 1.0}
+    # of a style that no template has the share goes to the others, and no row is lost
+    assert shares(Engine(styled(tmp_path, "terse"), inversions=0, styles={"plain": 1})) == {"t0": 1.0}
+
+
+def test_one_share_governs_the_templates_turned_around_by_hand_and_by_rule(mood):
+    for share in (0.0, 0.2, 1.0):
+        kinds = [one.kind for one in drawn_of(Engine(mood.set, inversions=share))]
+        assert kinds.count("inverted") / len(kinds) == pytest.approx(share, abs=0.03)
+
+
+def test_by_hand_and_by_rule_each_have_half_of_that_share(tmp_path):
+    templates = (
+        "  - {name: forward, kind: forward, style: terse, input: '{{ country }} ?', target: '{{ answer }}'}\n"
+        "  - {name: by_hand, kind: inverted, style: terse, input: 'Of {{ city }}', target: '{{ country }}'}\n"
+    )
+    engine = Engine(make(tmp_path, HEAD + "answer: city\n", templates), inversions=1)
+    fields = {"country": "a country of six words and more", "city": " ".join(["a city of many words"] * 4)}
+    drawn = Counter(engine.render(f"row {i}", fields)[0].template for i in range(2_000))
+    assert set(drawn) == {"by_hand", "forward~country"}
+    assert drawn["by_hand"] / 2_000 == pytest.approx(0.5, abs=0.04)
 
 
 def test_all_and_one_by_name_agree_with_each_other(mood):
