@@ -17,6 +17,7 @@ from curate.contract.errors import RequestError, RowSkipped, TemplateError
 from curate.contract.progress import track
 from curate.lint.choice_rules import CHOICES
 from curate.lint.hub_rules import HUB, Fetch, fetch, fetched
+from curate.lint.label_rules import LABELS
 from curate.lint.row_rules import REAL, ROWS, example
 from curate.lint.set_rules import SET
 from curate.lint.subject import LIMITS, Raw, Subject
@@ -45,7 +46,7 @@ READING = {  # rules of curate/template/sets.py
     "message-roles": "Messages that have no user's, or do not end with the assistant's.",
     "duplicate-name": "Two templates of one name.",
 }
-_STATIC = (*WORDING, *TELLING, *CHOICES, *SET)
+_STATIC = (*WORDING, *TELLING, *CHOICES, *LABELS, *SET)
 _ON_ROWS = (*WORDING_ON_ROWS, *TELLING_ON_ROWS, *ROWS)
 
 

@@ -33,7 +33,10 @@ class Piece(NamedTuple):
     @property
     def only_with_options(self) -> bool:
         """Whether it is left out where no options are shown."""
-        return any(re.match(r"(if|elif)\b.*\boptions\b", guard) and " not " not in guard for guard in self.guards)
+        return any(
+            re.search(r"\b(if|elif)\b.*\boptions\b", guard) and guard.startswith("else of ") == (" not " in guard)
+            for guard in self.guards
+        )
 
 
 @lru_cache(maxsize=8192)

@@ -11,6 +11,8 @@ import re
 from curate.lint.subject import Findings, Rule, Subject, reads
 from curate.template import sandbox
 
+SEVERAL = 4  # templates that ask: a set of fewer need not mix styles
+
 
 def metric_mismatch(subject: Subject) -> Findings:
     """A metric that does not fit: accuracy without choices, or the overlap of words where a choice is right or wrong."""
@@ -63,4 +65,13 @@ def about_sentence(subject: Subject) -> Findings:
         yield subject.at_key("about-sentence", ("about",), why, "make it a sentence")
 
 
-SET: tuple[Rule, ...] = (metric_mismatch, missing_license, unused_role, template_name, about_sentence)
+def no_canonical(subject: Subject) -> Findings:
+    """Several templates that ask, and none of them as people do (`style: canonical`)."""
+    asking = [template for template in subject.set.templates if template.kind != "inverted"]
+    if len(asking) >= SEVERAL and all(template.style != "canonical" for template in asking):
+        why = f"none of the {len(asking)} templates asks in the words in which people name the task"
+        mend = "write one, or mark one that does so `style: canonical`"
+        yield subject.at_key("no-canonical", ("templates",), why, mend)
+
+
+SET: tuple[Rule, ...] = (metric_mismatch, missing_license, unused_role, template_name, about_sentence, no_canonical)

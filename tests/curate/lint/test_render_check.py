@@ -8,7 +8,7 @@ from conftest import MOOD
 from curate.lint.check import findings, listing, rendered_example
 from curate.template.sets import names
 
-GOOD = MOOD + (
+GOOD = MOOD.replace("}}\\n{{ options", "}}\\nSad or glad?\\n{{ options") + (
     '  - {name: turn, kind: inverted, style: plain, input: "{{ note }} Write something {{ answer }} about it.", '
     'target: "{{ line }}"}\n'
 )
@@ -30,12 +30,12 @@ def test_a_good_set_has_no_findings(tmp_path):
     ("template", "rule", "why"),
     [
         ('{name: x, kind: inverted, style: plain, input: "Write a line.", target: "{{ line }}", when: label}', "constant-prompt", "reads nothing of the row"),
-        ('{name: x, kind: forward, style: plain, input: "{{  line}}\\n{{ options }}", target: "{{ANSWER}}"}', "undefined-role", "`ANSWER`"),
-        ('{name: x, kind: forward, style: plain, input: "{{line}}\\n{{options}}", target: "{{ answer}}"}', "duplicate-template", "says the same as 'ask'"),
-        ('{name: x, kind: forward, style: plain, input: "{{ line }}, so {{ answer }}?", target: "{{ answer }}"}', "leaked-answer", "gives its target away"),
+        ('{name: x, kind: forward, style: plain, input: "{{  line}}\\nSad or glad?\\n{{ options }}", target: "{{ANSWER}}"}', "undefined-role", "`ANSWER`"),
+        ('{name: x, kind: forward, style: plain, input: "{{line}}\\nSad or glad?\\n{{options}}", target: "{{ answer}}"}', "duplicate-template", "says the same as 'ask'"),
+        ('{name: x, kind: forward, style: plain, input: "{{ line }} Glad, or sad? {{ answer }}!", target: "{{ answer }}"}', "leaked-answer", "gives its target away"),
         ('{name: x, kind: inverted, style: plain, input: "Repeat: {{ line }}", when: label, target: "{{ line }}"}', "inverted-leak", "gives its target away"),
         ('{name: x, kind: forward, style: plain, input: "{{ line }}", target: "{{ note }}"}', "answer-not-asked", "its target is no choice"),
-        ('{name: x, kind: forward, style: plain, when: label == 0, input: "{{ line }}?", target: "{{ answer }}"}', "example", "applies to none of the examples"),
+        ('{name: x, kind: forward, style: plain, when: label == 0, input: "Is this sad or glad: {{ line }}", target: "{{ answer }}"}', "example", "applies to none of the examples"),
     ],
 )  # fmt: skip
 def test_each_rule_finds_its_mistake_at_its_line(tmp_path, template, rule, why):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import MOOD as HEAD
+from conftest import MOOD
 
 from curate.contract.errors import RequestError, SourceError
 from curate.lint.check import READING, findings, rules
@@ -17,6 +17,7 @@ from curate.lint.pieces import pieces, whole_roles
 from curate.lint.wording_rules import wrong_article
 from curate.template.sets import names
 
+HEAD = MOOD.replace("}}\\n{{ options", "}}\\nSad or glad?\\n{{ options")
 FREE = """\
 dataset: towns
 about: Which town is meant?
@@ -38,7 +39,9 @@ class Case(NamedTuple):
 
 
 def one(input: str, target: str = "{{ answer }}", kind: str = "forward", head: str = HEAD, more: str = "") -> str:
-    """A set with one more template."""
+    """A set with one more template. Of HEAD, a forward one says the label words."""
+    if kind == "forward" and "glad" not in input.lower() and (head == HEAD or not head):
+        input += "\nSad or glad?"
     entry = {"name": "x", "kind": kind, "style": "plain", "input": input, "target": target}
     return f"{head}  - {json.dumps(entry, ensure_ascii=False)[:-1]}{more}}}\n"
 
@@ -62,6 +65,10 @@ def mood(i: int, **other: Any) -> dict[str, Any]:
     return {"line": f"line {i} of the song", "note": f"note {i}", "label": i % 2} | other
 
 
+OTHERS = [
+    one(words, head="").replace('"x"', f'"x_{i}"')
+    for i, words in enumerate(["Of this: {{ line }}", "{{ note }}", "Well, {{ note | upper }}"])
+]
 LONG = "The ferry was late again and nobody on the pier knew why it had to be."
 CASES: dict[str, Case] = {
     # while reading
@@ -76,7 +83,7 @@ CASES: dict[str, Case] = {
     "jinja": two("{{ line | shout }}", "{{ line | upper }}"),
     "sandbox": two("{{ line.__class__ }}", "{{ line }}"),
     "unseeded-randomness": two("{{ [line, note] | random }}", "{{ [line, note] | first }}"),
-    "choices": changed('choices: ["sad", "glad"]', 'choices: ["sad"]', 'choices: ["sad", "merry"]'),
+    "choices": changed('choices: ["sad", "glad"]', 'choices: ["sad"]', 'choices: ["glad", "sad"]'),
     "inverted-options": Case(
         one("{{ note }}\n{{ options }}", "{{ answer }}", "inverted"),
         one("{{ note }} {{ answer }}", "{{ line }}", "inverted"),
@@ -88,7 +95,7 @@ CASES: dict[str, Case] = {
     "message-roles": Case(
         HEAD + '  - {name: x, kind: forward, style: plain, messages: [{role: user, content: "{{ line }}"}]}\n',
         HEAD + "  - {name: x, kind: forward, style: plain, messages: "
-        '[{role: user, content: "{{ line }}"}, {role: assistant, content: "{{ answer }}"}]}\n',
+        '[{role: user, content: "Sad or glad: {{ line }}"}, {role: assistant, content: "{{ answer }}"}]}\n',
     ),
     "duplicate-name": Case(one("{{ note }}: {{ line }}") + one("How is {{ line }}", head="").replace("x\"", "ask\"", 1), HEAD),
     # words
@@ -115,7 +122,7 @@ CASES: dict[str, Case] = {
         one("Write something {{ answer }}.", "{{ line }}", "inverted"),
         one("Write something {{ answer }} with {{ line | first_words(1) }}.", "{{ line }}", "inverted"),
     ),
-    "duplicate-template": two("{{line}}\n{{options}}", "{{note}}\n{{options}}"),
+    "duplicate-template": two("{{line}}\nSad or glad?\n{{options}}", "{{note}}\nGlad or sad?\n{{options}}"),
     "near-duplicate": Case(
         one("How did the singer feel about {{ line }}") + one("How did the singer feel there: {{ note }}", head="").replace("x\"", "y\"", 1),
         one("How did the singer feel about {{ line }}") + one("Mood of the writer, given {{ note }}", head="").replace("x\"", "y\"", 1),
@@ -138,14 +145,21 @@ CASES: dict[str, Case] = {
     "cot-without-reasons": Case(one("{{ line }}", kind="cot"), one("{{ line }}", "{{ note }} So: {{ answer }}", "cot")),
     "swapped-roles": two("Line: {{ note }}\nNote: {{ line }}", "Line: {{ line }}\nNote: {{ note }}"),
     # options, labels
-    "options-not-shown": two("{{ line }} Pick one of the options below.", "{{ line }} Sad or glad? The options below: sad, glad."),
+    "options-not-shown": Case(
+        one("{{ line }} Pick one of the options below.").replace("below.\\nSad or glad?", "below."),
+        one("{{ line }} Sad or glad? The options below: sad, glad."),
+    ),
     "options-inline": two("{{ line }} Is it {{ options }}?", "{{ line }} Is it?\n{% if line %}{{ options }}{% endif %}"),
     "options-left-hanging": two(
         "{{ line }} Pick from the options below.\n{{ options }}",
         "{{ line }}{% if options %} Pick from the options below.{% endif %}\n{{ options }}",
     ),
     "prescribed-words": two("{{ line }} Answer sad or glad.\n{{ options }}", "{{ line }} Answer sad or glad."),
-    "choices-alike": changed('["sad", "glad"]', '["sad", "Sad."]', '["sad", "so sad"]'),
+    "choices-alike": changed('["sad", "glad"]', '["glad", "Glad?"]', '["sad", "sad or glad"]'),
+    "unknowable-labels": two(
+        "{{ line }} What do you hear in it: glad tones?\n{{ options }}",
+        "{{ line }}{% if not options %} Sad tones, or glad ones?{% endif %}\n{{ options }}",
+    ),
     "label-order": changed(
         "label: label}", "label: 'label | label_index(\"glad\", \"sad\")'}", "label: 'label | label_index(\"sad\", \"glad\")'}"
     ),
@@ -158,6 +172,7 @@ CASES: dict[str, Case] = {
     "unused-role": changed("note: note,", "note: note, other: note,", "note: note,"),
     "template-name": changed("name: ask", "name: Ask-It", "name: ask_it"),
     "about-sentence": changed("glad or sad?", "glad or sad", "glad or sad."),
+    "no-canonical": changed("style: plain", "style: plain", "style: canonical", HEAD + "".join(OTHERS)),
     # rows
     "example": changed("label: 1}", "label: 2}", "label: 0}"),
     "empty-heading": Case(
@@ -242,6 +257,7 @@ def test_a_fixture_trips_little_else(tmp_path):
         "options-without-answer": {"answer-not-asked"}, "label-order": {"label-count"}, "one-answer": {"prompt-collision"},
         "target-not-choice": {"dropped-rows"}, "dropped-rows": {"target-not-choice"}, "unknown-filter": {"example"},
         "failing-rows": {"never-drawn"}, "glued": {"article"}, "choices-alike": {"gold-round-trip"},
+        "options-not-shown": {"unknowable-labels"},
     }  # fmt: skip
     for rule, case in CASES.items():
         if rule != "name":
@@ -256,7 +272,7 @@ def test_a_set_that_is_not_there_is_a_finding(tmp_path):
 def test_the_line_within_a_template_is_told(tmp_path):
     text = (
         HEAD
-        + "  - name: x\n    kind: forward\n    style: plain\n    input: |-\n      {{ line }}\n\n      Say {note} .. so\n    target: '{{ answer }}'\n"
+        + "  - name: x\n    kind: forward\n    style: plain\n    input: |-\n      {{ line }} Sad, glad?\n\n      Say {note} .. so\n    target: '{{ answer }}'\n"
     )
     assert [(f["rule"], f["where"].rsplit(":", 1)[1]) for f in check(tmp_path, text)] == [("single-brace", "17")]
 
@@ -300,7 +316,7 @@ choices: ["yes", "no", "maybe"]
 answer: label
 example: {premise: It rained all day in the hills., hypothesis: The hills got wet., label: 0}
 templates:
-  - {name: ask, kind: forward, style: plain, input: "{{ premise }} So {{ hypothesis }}\\n{{ options }}", target: "{{ answer }}"}
+  - {name: ask, kind: forward, style: plain, input: "{{ premise }} So {{ hypothesis }} (yes, no, maybe)\\n{{ options }}", target: "{{ answer }}"}
 """
 
 
@@ -316,7 +332,7 @@ templates:
         ("prescribed-words", one("{{ premise }} {{ hypothesis }} Answer yes, no or maybe.\n{{ options }}", head=NLI)),
         ("prescribed-words", one("{{ premise }} {{ hypothesis }} Answer with a letter.\n{{ options }}", head=NLI)),
         ("options-not-shown", one("{{ premise }} {{ hypothesis }} Choose one of the following.", head=NLI)),
-        ("duplicate-template", one("{{premise}} so {{hypothesis}}\n{{options}}", head=NLI)),
+        ("duplicate-template", one("{{premise}} so {{hypothesis}} (YES, no, maybe)\n{{options}}", head=NLI)),
         ("double-punctuation", one("{{ premise }} Is it so: {{ hypothesis }}?", head=NLI)),
         ("leaked-answer", one("{{ premise }} {{ hypothesis }} It is {{ answer }}, is it?", head=NLI)),
     ],

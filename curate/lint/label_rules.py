@@ -1,0 +1,132 @@
+"""Rules of `tamis templates check` on whether a prompt lets its reader know the label words, and does not tell which is right.
+
+A rule is one function, which gives what it finds in a set, and its name is the rule's, with dashes; the first line of its
+documentation says what is wrong. A rule stays silent where it is not sure.
+"""
+
+from __future__ import annotations
+
+import re
+
+from curate.lint.pieces import pieces
+from curate.lint.subject import Findings, Rule, Subject, seams
+from curate.template.options import without_options
+from curate.template.sets import Template
+
+_NUMBERS = {
+    "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
+    "nine": "9", "ten": "10",
+}  # fmt: skip
+_WORD = re.compile(r"[^\W_]+")
+_QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
+_ENDING = re.compile(r"(?:ions?|ings?|ments?|al|ed|e?s|ly|d)\Z")
+_SMALL = {
+    "a", "an", "the", "it", "is", "this", "that", "they", "i", "he", "she", "of", "to", "b", "in", "on", "for", "and", "or",
+    "with", "by", "at", "has", "hav", "was", "wer",
+}  # fmt: skip
+_YES_NO = {"yes", "no"}
+
+
+def unknowable_labels(subject: Subject) -> Findings:
+    """A prompt that asks for one of fixed words and, as it stands without options, neither says them nor is a yes/no question."""
+    fixed = subject.set.choices if isinstance(subject.set.choices, tuple) else ()
+    for template in subject.set.templates:
+        labels = template.choices or fixed
+        if template.kind != "forward" or not labels or "answer" not in template.target_reads:
+            continue
+        text = _unshown(template)
+        said = _said(labels, text)
+        unsaid = [label for label in labels if label not in said]
+        if unsaid and not (
+            {" ".join(_words(label)) for label in unsaid} <= _YES_NO and _polar(subject, template, text)
+        ):
+            words = ", ".join(f"`{label}`" for label in unsaid[:3]) + (", …" if len(unsaid) > 3 else "")
+            why, mend = f"never says {words}, which are to be answered", "say all label words"
+            if "options" in template.input_reads:
+                why = f"says {words} nowhere but in its options, which the recipe's `no_options` takes away"
+                mend += " in `{% if not options %}…{% endif %}`"
+            mend += ", or ask a question that one answers with yes or no" if len(labels) == 2 else ""
+            yield subject.at(template, "unknowable-labels", why, mend)
+
+
+def _unshown(template: Template) -> str:
+    """What the template itself says in its prompt where no options are shown: literal text and strings that it prints."""
+    parts = []
+    for _, source in template.messages[:-1]:
+        for piece in pieces(without_options(source) if "options" in template.input_reads else source):
+            if piece.only_with_options:
+                continue
+            if piece.kind == "text":
+                parts.append(piece.text)
+            else:
+                strings = [one or other for one, other in _QUOTED.findall(piece.text)]
+                parts.append("\x00" + "".join(f"{string}\x00" for string in strings))
+        parts.append("\n\n")
+    return "".join(parts)
+
+
+def _said(labels: tuple[str, ...], text: str) -> set[str]:
+    """The labels whose words stand in a text: in any case and order, as stems and without small words; signs and single letters
+    as they are. Of numbers or letters that follow each other the first and the last say all."""
+    words = {_stem(word) for word in _words(text)}
+    stems = [{_stem(word) for word in _words(label)} for label in labels]
+    telling = [some - _SMALL for some in stems]
+    if all(telling) and all(telling.count(some) == 1 for some in telling):
+        stems = telling
+    said = set()
+    for label, some in zip(labels, stems, strict=True):
+        if label.isalpha() and len(label) == 1:
+            found = re.search(rf"(?<![\w'’]){re.escape(label)}(?!\w)", text) is not None
+        elif not some or stems.count(some) > 1:
+            found = label.casefold() in text.casefold()
+        else:
+            found = some <= words
+        if found:
+            said.add(label)
+    ranks = {rank: label for label in labels if (rank := _rank(label)) is not None}
+    follow = len(ranks) == len(labels) == max(ranks) - min(ranks) + 1 if ranks else False
+    return set(labels) if follow and {ranks[min(ranks)], ranks[max(ranks)]} <= said else said
+
+
+def _words(text: str) -> list[str]:
+    found: list[str] = _WORD.findall(text.casefold())
+    return [_NUMBERS.get(word, word) for word in found]
+
+
+def _stem(word: str) -> str:
+    """A word without its commonest endings: "contradict" for "contradicts" and "contradiction"."""
+    stem = _ENDING.sub("", word)
+    return (stem if len(stem) > 2 else word).rstrip("e")
+
+
+def _rank(label: str) -> int | None:
+    """The number in a label such as "4", "4 stars" or "four stars", or the place of a letter."""
+    if len(label) == 1 and label.isascii() and label.isalpha():
+        return ord(label)
+    numbers = [int(word) for word in _words(re.sub(r"\bno (?=star|point)", "0 ", label)) if word.isdecimal()]
+    return numbers[0] if len(numbers) == 1 else None
+
+
+_AUXILIARY = (
+    r"(?:is|are|was|were|am|do|does|did|can|could|may|might|must|should|shall|will|would|has|have|had)(?:n['’]t)?"
+)
+_SENTENCE = r"(?:[^?!.\n]|\.(?=\w)|\n(?!\n))*"
+_WH = r"(?:what|which|who|whom|whose|where|when|why|how|or)"
+_POLAR = re.compile(
+    rf"(?:\A|[.?!:;,–—\n\"“”(\x00-]|\b(?:and|so|then|but|now|or)\b)\s*{_AUXILIARY}\b{_SENTENCE}(?:\?|:\s*[\"“]?\x00)"
+    rf"|\b(?:whether|if)\b{_SENTENCE}\?"
+    rf"|(?:\A|[.?!:\n\x00])(?!{_SENTENCE}\b{_WH}\b)[ ]*\w(?:[^?!.\n\x00]|\.(?=\w))*\?",
+    re.IGNORECASE,
+)
+_POLAR_ROW = re.compile(rf"\s*{_AUXILIARY}\b[^?!.]*\?\s*", re.IGNORECASE)
+
+
+def _polar(subject: Subject, template: Template, text: str) -> bool:
+    """Whether a prompt asks a yes/no question: in its own words, full ("Does it follow?") or short ("Right?"), or in the row's."""
+    if _POLAR.search(text):
+        return True
+    printed = {seam.source for seam in seams(template) if seam.message < len(template.messages) - 1}
+    return any(_POLAR_ROW.fullmatch(value) for source in printed for value in subject.every_value(template, source))
+
+
+LABELS: tuple[Rule, ...] = (unknowable_labels,)
