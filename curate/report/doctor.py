@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from curate.contract import packaged
 from curate.contract.files import cache_folder
 
 _EXTRAS = {
@@ -31,6 +32,9 @@ def report() -> list[dict[str, Any]]:
                 rows.append({"what": name, "found": importlib.metadata.version(name), "remark": extra})
             except importlib.metadata.PackageNotFoundError:
                 rows.append({"what": name, "found": "missing", "remark": f"pip install 'tamis[{extra}]'"})
+    model = packaged.SMOLLM2
+    remark = f"{model.model}: {model.what}" if packaged.carried(model) else packaged.get(model)
+    rows.append({"what": model.package, "found": packaged.version(model) or "missing", "remark": remark})
     flags = _cpu_flags()
     rows.append(
         {

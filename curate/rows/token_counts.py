@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from curate.contract import packaged
 from curate.contract.errors import MissingExtra, RequestError
 from curate.contract.files import sha256
 from curate.contract.progress import track
@@ -82,12 +83,15 @@ def _read(tokenizer: str, folder: Path | None) -> Any:
     wrong = problem(tokenizer, folder)
     if wrong:
         raise RequestError(wrong)
+    name, _, revision = tokenizer.partition("@")
+    carried = None if revision else packaged.named(name)
     file = _file(tokenizer, folder)
+    if file is None and carried and (place := packaged.find(carried, "tokenizer", RequestError)):
+        file = place / "tokenizer.json"  # the same as the Hub's
     try:
         if file is not None:
             read = Tokenizer.from_file(str(file))
         else:
-            name, _, revision = tokenizer.partition("@")
             read = Tokenizer.from_pretrained(name, revision=revision or "main")
     except Exception as error:  # the library raises bare exceptions, for a bad file as for a missing page
         why = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__

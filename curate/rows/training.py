@@ -10,6 +10,7 @@ import polars as pl
 
 from curate.contract import columns
 from curate.contract.files import whole
+from curate.contract.model_files import stands_in
 from curate.rows.holdout import PRETRAIN_REASON
 from curate.rows.table import text_of
 
@@ -38,9 +39,10 @@ def model_path(folder: Path, model: Any) -> str:
 
 
 def model_content(folder: Path, model: Any) -> dict[str, Any]:
-    """A local model's files, by size and time of change; a Hub id is its own name."""
+    """A local model's files, by size and time of change; a Hub id is its own name, beside a package that stands in for it."""
     place = folder / str(model)
     if not place.is_dir():
-        return {}
+        package = stands_in(str(model))
+        return {"package": package} if package else {}
     files = (path for path in sorted(place.iterdir()) if path.is_file())
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
