@@ -18,7 +18,7 @@ from curate.contract.progress import track
 from curate.lint.choice_rules import CHOICES
 from curate.lint.hub_rules import HUB, Fetch, fetch, fetched
 from curate.lint.label_rules import LABELS
-from curate.lint.row_rules import REAL, ROWS, example
+from curate.lint.row_rules import EXAMPLES, REAL, ROWS
 from curate.lint.set_rules import SET
 from curate.lint.subject import LIMITS, Raw, Subject
 from curate.lint.telling_rules import TELLING, TELLING_ON_ROWS, near_duplicates
@@ -52,7 +52,7 @@ _ON_ROWS = (*WORDING_ON_ROWS, *TELLING_ON_ROWS, *ROWS)
 
 def rules() -> dict[str, str]:
     """Every rule and what it finds."""
-    functions = (*_STATIC, near_duplicates, example, *_ON_ROWS, *REAL, *HUB)
+    functions = (*_STATIC, near_duplicates, *EXAMPLES, *_ON_ROWS, *REAL, *HUB)
     said = {_rule(function.__name__): (function.__doc__ or "").split("\n\n")[0] for function in functions}
     return READING | {rule: " ".join(text.split()) for rule, text in said.items()}
 
@@ -112,7 +112,7 @@ def check(template_set: TemplateSet) -> list[Finding]:
 
 
 def _checked(subject: Subject) -> list[Finding]:
-    return [finding for rule in (*_STATIC, example, *_ON_ROWS) for finding in rule(subject)]
+    return [finding for rule in (*_STATIC, *EXAMPLES, *_ON_ROWS) for finding in rule(subject)]
 
 
 def on_rows(template_set: TemplateSet, rows: Sequence[Raw]) -> list[Finding]:

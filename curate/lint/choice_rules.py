@@ -202,6 +202,36 @@ def label_count(subject: Subject) -> Findings:
         yield subject.at_key("label-count", ("choices",), why, "give a choice for each label")
 
 
+def permuted_labels(subject: Subject) -> Findings:
+    """A template's own choices in another order than the set's, or than another template's: the same words, or yes for no."""
+    fixed = subject.set.choices
+    if not isinstance(fixed, tuple):
+        return
+    before: list[tuple[str, tuple[str, ...]]] = [("the set", fixed)]
+    for i, template in enumerate(subject.set.templates):
+        if template.choices is None:
+            continue
+        for name, others in before:
+            if _permuted(template.choices, others):
+                why = f"`{', '.join(template.choices)}` stand in another order than `{', '.join(others)}` of {name}"
+                mend = "turn the question around, so that each label has one word"
+                yield subject.at_key("permuted-labels", ("templates", i, "choices"), why, mend)
+                break
+        else:
+            before.append((f"'{template.name}'", template.choices))
+
+
+def _permuted(choices: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether a word stands for another label than there: the same word, or yes or no under another name."""
+    ours, theirs = [[plain_label(choice) for choice in some] for some in (choices, others)]
+    if set(ours) & set(theirs) - {""}:
+        rising = all(some == sorted(some, key=len) == sorted(some) for some in (ours, theirs))
+        return not (rising and "".join(ours + theirs).isdecimal()) and any(
+            one in theirs and theirs.index(one) != i for i, one in enumerate(ours) if one
+        )
+    return out_of_order(theirs, ours, by_synonyms=True)
+
+
 CHOICES: tuple[Rule, ...] = (
-    options_inline, options_not_shown, options_left_hanging, prescribed_words, choices_alike, label_order, label_count,
+    options_inline, options_not_shown, options_left_hanging, prescribed_words, choices_alike, label_order, label_count, permuted_labels,
 )  # fmt: skip

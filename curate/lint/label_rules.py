@@ -7,12 +7,18 @@ documentation says what is wrong. A rule stays silent where it is not sure.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import TypeVar
+
+from jinja2 import nodes
 
 from curate.lint.pieces import pieces
-from curate.lint.subject import Findings, Rule, Subject, seams
+from curate.lint.subject import Findings, Row, Rule, Subject, answers, seams
 from curate.template.options import without_options
-from curate.template.sets import Template
+from curate.template.sandbox import ENVIRONMENT
+from curate.template.sets import Template, TemplateSet
 
+_Node = TypeVar("_Node", bound=nodes.Node)
 _NUMBERS = {
     "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10",
@@ -129,4 +135,80 @@ def _polar(subject: Subject, template: Template, text: str) -> bool:
     return any(_POLAR_ROW.fullmatch(value) for source in printed for value in subject.every_value(template, source))
 
 
-LABELS: tuple[Rule, ...] = (unknowable_labels,)
+def printed_label_role(subject: Subject) -> Findings:
+    """A forward prompt that prints the role from which the answer is read, or a target that prints its number for the words."""
+    label = _label(subject.set)
+    if label is None or subject.set.choices is None:
+        return
+    for template in subject.set.templates:
+        if template.kind == "forward":
+            for number, (_, source) in enumerate(template.messages[:-1]):
+                for line in _printing(source, label):
+                    why = f"prints `{label}` in its prompt, which is what the answer is read from"
+                    yield subject.at(template, "printed-label-role", why, "print another role there", number, line)
+        for seam in seams(template):
+            if seam.source == label and (seam.message == len(template.messages) - 1 or template.kind == "inverted"):
+                numbers = [
+                    row.roles[label] for row, _ in subject.renderings(template) if _numbers(subject, template, row)
+                ]
+                if numbers and subject.often(len(numbers), len(subject.rows)):
+                    why = (
+                        f"prints `{{{{ {label} }}}}`, which is the number {numbers[0]} and not the words of the answer"
+                    )
+                    mend = "print `{{ answer }}`"
+                    yield subject.at(template, "printed-label-role", why, mend, seam.message, seam.line)
+
+
+def _numbers(subject: Subject, template: Template, row: Row) -> bool:
+    """Whether the label of a row is the number of a choice and not its text."""
+    label, texts = row.roles[subject.set.answer or ""], answers(subject.set, template, row.roles)
+    whole = label.isdecimal() if isinstance(label, str) else isinstance(label, int | float) and label % 1 == 0
+    return whole and label not in texts and texts[int(label)] != str(label)
+
+
+def label_condition(subject: Subject) -> Findings:
+    """An `if` on the label or on the answer in a forward prompt: what is said there tells the answer."""
+    if subject.set.answer is None:
+        return
+    names = {"answer", _label(subject.set)}
+    for template in subject.set.templates:
+        for number, (_, source) in enumerate(template.messages[:-1]) if template.kind == "forward" else ():
+            for node in ENVIRONMENT.parse(source).find_all((nodes.If, nodes.CondExpr)):
+                parts = [node.test] if subject.set.choices is not None else list(_compared(node.test))
+                told = {name.name for part in parts for name in _of(part, nodes.Name)} & names
+                if told:
+                    why = f"has an `if` on `{min(map(str, told))}` in its prompt, and so tells something of the answer"
+                    mend = "say the same for every answer"
+                    yield subject.at(template, "label-condition", why, mend, number, node.lineno - 1)
+
+
+def _label(template_set: TemplateSet) -> str | None:
+    """The role whose value is the answer."""
+    return template_set.answer if template_set.answer in template_set.columns else None
+
+
+def _printing(source: str, name: str) -> Iterator[int]:
+    """The lines, from 0, where a name is part of what is printed, and not of a condition."""
+    for printed in ENVIRONMENT.parse(source).find_all((nodes.Output, nodes.Assign)):
+        inside = list(printed.iter_child_nodes())
+        while inside:
+            node = inside.pop()
+            if isinstance(node, nodes.Name) and node.name == name:
+                yield node.lineno - 1
+            inside += [child for child in node.iter_child_nodes() if child is not getattr(node, "test", None)]
+
+
+def _compared(test: nodes.Node) -> Iterator[nodes.Node]:
+    """What a test compares, as it is, with a text: `answer == "no"` looks at the answer, and `answer | length > 9` at its form."""
+    for node in _of(test, nodes.Compare):
+        texts = [one for other in node.ops for one in _of(other.expr, nodes.Const) if isinstance(one.value, str)]
+        if texts and isinstance(node.expr, nodes.Name):
+            yield node.expr
+
+
+def _of(node: nodes.Node, kind: type[_Node]) -> list[_Node]:
+    """The nodes of a kind, with the node itself."""
+    return [*([node] if isinstance(node, kind) else []), *node.find_all(kind)]
+
+
+LABELS: tuple[Rule, ...] = (unknowable_labels, printed_label_role, label_condition)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.runtime import Undefined
 
 from curate.contract.errors import RowSkipped, TemplateError
 from curate.lint.metrics import METRICS
 from curate.lint.subject import LIMITS, Findings, Row, Rule, Subject, seams
+from curate.template import sandbox
 from curate.template.engine import Rendered
 from curate.template.sets import Finding
 
@@ -30,6 +36,68 @@ def example(subject: Subject) -> Findings:
     for template in unseen.values():
         why = "applies to none of the examples"
         yield subject.at(template, "example", why, "add an example for which its `when` holds")
+
+
+def uncalled_method(subject: Subject) -> Findings:
+    """A method that is named and not called: `{{ text.strip }}` prints where it lies in memory, and `if text.isupper` is true."""
+    roles = [one for fields in subject.set.examples for one in _roles(subject, fields)]
+    mend = "write `()` after it, or use a filter"
+    for template in subject.set.templates:
+        for number, (_, source) in enumerate(template.messages):
+            for said, line in _uncalled(source, roles):
+                why = f"names the method `{said}` and does not call it"
+                yield subject.at(template, "uncalled-method", why, mend, number, line)
+    texts = [(("record", key), source) for key, source in subject.set.record.items()]
+    texts += [(("templates", i, "when"), _printed(template.when)) for i, template in enumerate(subject.set.templates)]
+    texts += [
+        ((key,), _printed(source)) for key, source in (("when", subject.set.when), ("answer", subject.set.answer))
+    ]
+    for keys, source in texts:
+        for said, _ in _uncalled(source, roles):
+            why = f"`{keys[-1]}` names the method `{said}` and does not call it"
+            yield subject.at_key("uncalled-method", keys, why, mend)
+    for role, source in subject.set.columns.items():
+        for said, _ in _uncalled("" if sandbox.is_path(source) else _printed(source), subject.set.examples):
+            why = f"the role `{role}` is the method `{said}`, which is not called"
+            yield subject.at_key("uncalled-method", ("columns", role), why, mend)
+
+
+def _printed(expression: str | None) -> str:
+    return "{{ " + expression + " }}" if expression else ""
+
+
+def _roles(subject: Subject, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        return [subject.engine.roles(one) for one in subject.engine.unfold(fields)]
+    except (RowSkipped, TemplateError):  # which is a finding of `example`
+        return []
+
+
+def _uncalled(source: str, rows: Sequence[dict[str, Any]]) -> Iterator[tuple[str, int]]:
+    """The methods of what rows hold that a text names and does not call, with their lines from 0."""
+    if not _ATTRIBUTE.search(source):
+        return
+    tree = sandbox.ENVIRONMENT.parse(source)
+    called = {id(call.node) for call in tree.find_all(nodes.Call)}
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        if id(node) not in called and any(callable(_value(node, row)) for row in rows):
+            yield node.attr if isinstance(node, nodes.Getattr) else node.arg.as_const(), node.lineno - 1
+
+
+_ATTRIBUTE = re.compile(r"[\w)\]]\s*(?:\.\s*[A-Za-z]|\[\s*[\"'])")
+
+
+def _value(node: nodes.Node, row: dict[str, Any]) -> Any:
+    """What Jinja finds there in a row: an item before a method in brackets, a method before an item after a dot. None elsewhere."""
+    if isinstance(node, nodes.Name):
+        return row.get(node.name)
+    found = None
+    if isinstance(node, nodes.Getattr) and (inner := _value(node.node, row)) is not None:
+        found = sandbox.ENVIRONMENT.getattr(inner, node.attr)
+    elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        inner = _value(node.node, row)
+        found = None if inner is None else sandbox.ENVIRONMENT.getitem(inner, node.arg.value)
+    return None if isinstance(found, Undefined) else found
 
 
 # --- rows, or examples where there are none --------------------------------------------------------------------------
@@ -90,6 +158,32 @@ def inverted_enumerator(subject: Subject) -> Findings:
         if given and not listed and all(re.fullmatch(r"\(?[A-Ea-e][.)]?\)?", value) for value in given):
             why = f"gives the letter `{given[0]}` as the answer and shows no options"
             yield subject.at(template, "inverted-enumerator", why, "print the option's text")
+
+
+def inverted_invention(subject: Subject) -> Findings:
+    """An inverted template that asks for more words than its prompt gives: in over 10 % of the rows what it asks for is made up."""
+    for template in subject.set.templates if subject.set.messages is None else ():
+        if template.kind != "inverted":
+            continue
+        sizes = [
+            (_words(_prompt(rendered)), _words(rendered.messages[-1]["content"]))
+            for _, rendered in subject.renderings(template)
+        ]
+        more = [(given, asked) for given, asked in sizes if asked > given]
+        if more and subject.often(len(more), len(sizes), LIMITS.invented):
+            given, asked = max(more, key=lambda size: size[1] - size[0])
+            why = f"asks for {asked} words and gives {given} ({subject.share(len(more), len(sizes))})"
+            mend = "give more of the row in its input, or leave long rows out: `when: text | wordcount <= 60`"
+            yield subject.at(template, "inverted-invention", why, mend)
+
+
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+
+def _words(text: str) -> int:
+    """How many words a text has; two characters of a script that puts no spaces between words count as one."""
+    spaced, unspaced = _UNSPACED.subn(" ", text)
+    return len(spaced.split()) + unspaced // 2
 
 
 def gold_round_trip(subject: Subject) -> Findings:
@@ -231,8 +325,9 @@ def _prompt(rendered: Rendered) -> str:
     return "\n\n".join(message["content"] for message in rendered.messages[:-1])
 
 
+EXAMPLES: tuple[Rule, ...] = (example, uncalled_method)
 ROWS: tuple[Rule, ...] = (
-    empty_heading, empty_gap, untrimmed_target, inverted_enumerator, gold_round_trip, too_long,
+    empty_heading, empty_gap, untrimmed_target, inverted_enumerator, inverted_invention, gold_round_trip, too_long,
 )  # fmt: skip
 REAL: tuple[Rule, ...] = (
     dropped_rows, failing_rows, target_not_choice, never_drawn, prompt_collision, one_answer,

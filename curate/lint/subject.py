@@ -32,6 +32,7 @@ class Limits:
     left_out: float = 0.5
     colliding: float = 0.05
     inverted_colliding: float = 0.2
+    invented: float = 0.1
     long: float = 0.01
     characters: int = 32_000
     same_answer: int = 50  # rows from which on one answer for all of them is no chance

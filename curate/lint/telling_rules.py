@@ -17,7 +17,7 @@ from curate.template import sandbox
 from curate.template.sets import Template, TemplateSet
 
 NEAR = 0.4  # of the word 4-grams of the shorter of two templates
-FEWEST = 4  # word 4-grams: of two sets, templates with fewer are not compared
+FEWEST = 3  # word 4-grams: of two sets, templates with fewer are not compared
 _PUT_OTHERWISE = "drop one or put it differently"
 
 

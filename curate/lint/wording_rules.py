@@ -133,6 +133,9 @@ def _unmeant_spaces(role: str, source: str) -> Iterator[tuple[int, str]]:
 
 
 _PAIRS = ("()", "[]", "{}", "“”", "«»")
+_ELSEWHERE = re.compile(
+    "„[^„“”]*[“”]|”[^“”]*”|»[^«»]*«"
+)  # „so“ in German, „so” in Polish, ”so” in Swedish, »so« in Danish
 _INCHES = re.compile(r"(?<=\d)\s?\"")
 _SMILE = re.compile(r"[:;8]-?[(\[]")
 
@@ -155,14 +158,14 @@ def unbalanced(subject: Subject) -> Findings:
 def _left_open(prompt: str) -> str:
     """A prompt without the quote or bracket that it ends with, for the target to go on from."""
     last = prompt.rstrip()[-1:]
-    return prompt.rstrip()[:-1] if last in tuple("“«([{") or (last == '"' and prompt.count('"') % 2) else prompt
+    return prompt.rstrip()[:-1] if last in tuple("“„«»([{") or (last == '"' and prompt.count('"') % 2) else prompt
 
 
 def _uneven(text: str, marks: str) -> bool:
     if len(marks) == 1:
         text = re.sub(r"(?<=\s)(?<!\"\s)\"(?=\s)(?!\s\")", "", text)  # a quotation mark that is spoken of
         return text.count(marks) % 2 == 1 and _INCHES.sub("", text).count(marks) % 2 == 1
-    text, depth = _SMILE.sub("", text), 0
+    text, depth = _SMILE.sub("", _ELSEWHERE.sub("", text)), 0
     for i, character in enumerate(text):
         if character == marks[0]:
             depth += 1

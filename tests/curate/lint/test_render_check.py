@@ -29,7 +29,7 @@ def test_a_good_set_has_no_findings(tmp_path):
 @pytest.mark.parametrize(
     ("template", "rule", "why"),
     [
-        ('{name: x, kind: inverted, style: plain, input: "Write a line.", target: "{{ line }}", when: label}', "constant-prompt", "reads nothing of the row"),
+        ('{name: x, kind: inverted, style: plain, input: "Write a line of seven words or so.", target: "{{ line }}", when: label}', "constant-prompt", "reads nothing of the row"),
         ('{name: x, kind: forward, style: plain, input: "{{  line}}\\nSad or glad?\\n{{ options }}", target: "{{ANSWER}}"}', "undefined-role", "`ANSWER`"),
         ('{name: x, kind: forward, style: plain, input: "{{line}}\\nSad or glad?\\n{{options}}", target: "{{ answer}}"}', "duplicate-template", "says the same as 'ask'"),
         ('{name: x, kind: forward, style: plain, input: "{{ line }} Glad, or sad? {{ answer }}!", target: "{{ answer }}"}', "leaked-answer", "gives its target away"),
@@ -60,7 +60,7 @@ def test_the_listing_and_the_examples_cover_the_library():
     rows = listing()
     assert [row["name"] for row in rows] == names()
     sst2 = next(row for row in rows if row["name"] == "flan/sentiment/sst2")
-    assert (sst2["templates"], sst2["inverted"], sst2["choices"]) == (12, 2, "negative, positive")
+    assert (sst2["inverted"], sst2["choices"]) == (2, "negative, positive")
     shown = rendered_example("flan/sentiment/sst2")
-    assert len(shown) == 12
+    assert len(shown) == sst2["templates"] > 10
     assert {"template", "kind", "messages", "choices", "answer"} <= shown[0].keys()

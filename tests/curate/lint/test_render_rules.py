@@ -107,7 +107,7 @@ CASES: dict[str, Case] = {
     "white-space": two("Mood: \n{{ line }}", "Mood:\n{{ line }}"),
     "unbalanced": two('He said: "{{ line }} (in short)', 'He said: "{{ line }}" a) in short :)'),
     "glued": two("Verse{{ line }}", "Verse {{ line }}"),
-    "unknown-filter": two("{{ line if label == 1 else line | shout }}", "{{ line if label == 1 else line | upper }}"),
+    "unknown-filter": two("{{ line if note else line | shout }}", "{{ line if note else line | upper }}"),
     "above-below": two("{{ line }} How sad is the text below?", "{{ line }} How sad is the text above?"),
     "article": Case(
         one('Make an {{ answer }} line of "{{ note }}"', "{{ line }}", "inverted"),
@@ -119,8 +119,8 @@ CASES: dict[str, Case] = {
     # prompts
     "constant-prompt": two("Pick one.\n{{ options }}", "Pick one for {{ line }}\n{{ options }}"),
     "label-only-prompt": Case(
-        one("Write something {{ answer }}.", "{{ line }}", "inverted"),
-        one("Write something {{ answer }} with {{ line | first_words(1) }}.", "{{ line }}", "inverted"),
+        one("Write something {{ answer }}, of seven words or so.", "{{ line }}", "inverted"),
+        one("Write something {{ answer }} that begins so: {{ line | first_words(1) }}.", "{{ line }}", "inverted"),
     ),
     "duplicate-template": two("{{line}}\nSad or glad?\n{{options}}", "{{note}}\nGlad or sad?\n{{options}}"),
     "near-duplicate": Case(
@@ -133,7 +133,7 @@ CASES: dict[str, Case] = {
     ),
     "inverted-leak": Case(
         one("Say of {{ answer }} this: {{ text }}", "{{ text }}", "inverted", FREE),
-        one("Say something of {{ answer }}", "{{ text }}", "inverted", FREE),
+        one("Say something of {{ answer }}, in ten words", "{{ text }}", "inverted", FREE),
     ),
     "constant-target": Case(
         one("{{ answer }}: {{ line }}", "Done", "inverted"), one("{{ answer }}: {{ line }}", "Done: {{ note }}", "inverted")
@@ -159,6 +159,12 @@ CASES: dict[str, Case] = {
     "unknowable-labels": two(
         "{{ line }} What do you hear in it: glad tones?\n{{ options }}",
         "{{ line }}{% if not options %} Sad tones, or glad ones?{% endif %}\n{{ options }}",
+    ),
+    "printed-label-role": two("{{ line }} ({{ label }})", "{{ line }} ({{ note }})"),
+    "label-condition": two("{{ line }}{% if label %} Oh!{% endif %}", "{{ line }}{% if note %} Oh!{% endif %}"),
+    "permuted-labels": Case(
+        one("{{ line }} What is it not?", more=', "choices": ["glad", "sad"]'),
+        one("{{ line }} What is it?", more=', "choices": ["Sad", "Glad"]'),
     ),
     "label-order": changed(
         "label: label}", "label: 'label | label_index(\"glad\", \"sad\")'}", "label: 'label | label_index(\"sad\", \"glad\")'}"
@@ -189,9 +195,14 @@ CASES: dict[str, Case] = {
         FREE.replace("town: the free city of Hamburg", 'town: "Hamburg\\n"'), FREE.replace("the free city of ", "")
     ),
     "inverted-enumerator": Case(
-        one("Ask something that {{ answer }} answers.", "{{ text }}", "inverted", FREE).replace("the free city of Hamburg", "B"),
-        one("Ask something that {{ answer }} answers.", "{{ text }}", "inverted", FREE),
+        one("Ask something that {{ answer }} answers, in a sentence of ten words.", "{{ text }}", "inverted", FREE).replace("the free city of Hamburg", "B"),
+        one("Ask something that {{ answer }} answers, in a sentence of ten words.", "{{ text }}", "inverted", FREE),
     ),
+    "inverted-invention": Case(
+        one("{{ answer }}: {{ line | first_words(2) }}", "{{ line }}", "inverted"),
+        one("Write on. It is to be {{ answer }}, and begins: {{ line | first_words(2) }}", "{{ line }}", "inverted"),
+    ),
+    "uncalled-method": two("{{ line.strip }} Sad, glad?", "{{ line.strip() }} Sad, glad?"),
     "gold-round-trip": Case(
         FREE.replace("license: mit", "license: mit\nmetrics: [rouge_l]").replace("the free city of Hamburg", '":-)"'),
         FREE.replace("license: mit", "license: mit\nmetrics: [rouge_l, bleu, f1, exact_match]"),
@@ -257,7 +268,7 @@ def test_a_fixture_trips_little_else(tmp_path):
         "options-without-answer": {"answer-not-asked"}, "label-order": {"label-count"}, "one-answer": {"prompt-collision"},
         "target-not-choice": {"dropped-rows"}, "dropped-rows": {"target-not-choice"}, "unknown-filter": {"example"},
         "failing-rows": {"never-drawn"}, "glued": {"article"}, "choices-alike": {"gold-round-trip"},
-        "options-not-shown": {"unknowable-labels"},
+        "options-not-shown": {"unknowable-labels"}, "uncalled-method": {"example"},
     }  # fmt: skip
     for rule, case in CASES.items():
         if rule != "name":
@@ -304,6 +315,242 @@ def test_the_marks_that_values_bring_are_counted_on_rows(tmp_path):
     assert {f["rule"] for f in check(tmp_path, text, many(20, lambda i: mood(i, line=f"is it {i}?")))} == {
         "double-punctuation"
     }
+
+
+# --- labels ----------------------------------------------------------------------------------------------------------
+
+YES_NO = HEAD.replace('["sad", "glad"]', '["no", "yes"]').replace("Sad or glad?", "Is it glad?")
+SHOWN = "\n{{ options }}"
+
+
+def told(tmp_path: Path, text: str) -> set[str]:
+    return {finding["rule"] for finding in check(tmp_path, text)}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Is it glad?", "{{ line }} Would you call that a glad line?", "Going by this, is it glad?", "Is this a glad line: {{ line }}",
+        "Glad?", "Backed by the words?", "Tell me, is it\nglad?", "{{ line }} Can you say whether it is glad?", "Yes or no:",
+        'Is "{{ line }}" a glad thing to say?', "{% if not options %}Yes or no.{% endif %}", "Doesn't it sound glad?",
+        '{{ "Yes or no?" if not options else "" }}', "{% if options %}Pick:{% else %}Say yes or no.{% endif %}",
+    ],
+)  # fmt: skip
+def test_yes_and_no_are_the_words_of_a_question_that_asks_for_them(tmp_path, asked):
+    assert check(tmp_path, one(f"{asked} {{{{ note }}}} {{{{ line }}}}{SHOWN}", head=YES_NO)) == []
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "Mood:", "How glad is it?", "What do you say?", "{% if options %}Yes or no?{% endif %} So:", "Which is it?",
+        "{% if not options %}Well:{% else %}Yes or no?{% endif %}", "In what mood was whoever wrote this?",
+    ],
+)  # fmt: skip
+def test_yes_and_no_cannot_be_known_where_nothing_asks_for_them(tmp_path, asked):
+    wrong = check(tmp_path, one(f"{asked} {{{{ note }}}} {{{{ line }}}}{SHOWN}", head=YES_NO))
+    assert [finding["rule"] for finding in wrong] == ["unknowable-labels"]
+    assert "says `no`, `yes` nowhere but in its options" in wrong[0]["why"]
+
+
+def test_a_question_of_the_row_asks_for_yes_and_no_too(tmp_path):
+    asks = one("{{ note }} What do you answer? {{ line }}", head=YES_NO)
+    assert (
+        told(tmp_path, asks.replace("we danced until the lamps went out", "'Did we dance until the lamps went out?'"))
+        == set()
+    )
+    assert told(tmp_path, asks.replace("we danced until the lamps went out", "'Why did we dance?'")) == {
+        "unknowable-labels"
+    }
+    assert told(tmp_path, asks) == {"unknowable-labels"}
+
+
+@pytest.mark.parametrize(
+    ("choices", "words", "known"),
+    [
+        ('["contradiction", "entailment"]', "Does it contradict or entail?", True),
+        ('["contradiction", "entailment"]', "Does it contradict?", False),
+        ('["not acceptable", "acceptable"]', "Acceptable or not?", True),
+        ('["unacceptable", "acceptable"]', "Acceptable?", False),
+        ('["no", "maybe", "yes"]', "Is it glad? Say maybe if you cannot tell.", True),
+        ('["no", "maybe", "yes"]', "Is it glad?", False),
+        ('["false", "true"]', "Is it true?", False),
+        ('["false", "true"]', "True or false?", True),
+        ('["0", "1", "2", "3"]', "How glad, from 0 to 3?", True),
+        ('["0", "1", "2", "3"]', "How glad, in marks up to 3?", False),
+        ('["no star", "1 star", "2 stars"]', "No star for a sad one, two stars for a glad one.", True),
+        ('["1", "2", "9"]', "From 1 to 9?", False),
+        ('["D", "C", "B", "A"]', "A grade from A to D, please.", True),
+        ('["T", "F"]', "Don't ask, say F.", False),
+        ('["≠", "="]', "Write = or ≠.", True),
+        ('["≠", "="]', "Write a sign.", False),
+        ('["It is sad.", "It is glad."]', "Is that sad or glad? Say it in a sentence.", True),
+        ('["+1", "-1"]', "Rate it: 1?", False),
+    ],
+)  # fmt: skip
+def test_label_words_are_known_where_the_prompt_says_them(tmp_path, choices, words, known):
+    label = "0" if "T" in choices else "1"
+    head = HEAD.split("  - {name: ask")[0].replace('["sad", "glad"]', choices).replace("label: 1}", f"label: {label}}}")
+    text = one(f"{words} {{{{ line }}}} {{{{ note }}}}", head=head)
+    assert ("unknowable-labels" in told(tmp_path, text)) is not known
+
+
+def test_labels_of_the_row_and_what_is_no_forward_template_are_not_looked_at(tmp_path):
+    by_row = HEAD.replace('choices: ["sad", "glad"]', 'choices: \'["sad", "glad"]\'').replace("Sad or glad?", "So:")
+    assert told(tmp_path, by_row) == set()
+    assert told(tmp_path, one("{{ line }} So:", "{{ note }}, so {{ answer }}", "cot")) == set()
+
+
+def test_a_label_role_may_be_printed_where_that_tells_nothing(tmp_path):
+    turned = ("{{ note }} Write a line whose mood is {{ %s }}, of some length.", "{{ line }}", "inverted")
+    assert told(tmp_path, one(turned[0] % "label", *turned[1:])) == {"printed-label-role"}
+    assert told(tmp_path, one(turned[0] % "answer", *turned[1:])) == set()
+    assert told(tmp_path, one(turned[0] % '"good" if label else "bad"', *turned[1:])) == set()
+    assert told(tmp_path, one("{{ line }}", "{{ answer }} ({{ label }})")) == {"printed-label-role"}
+    assert told(tmp_path, one("{{ line }} {{ ['a', 'b'][label] }}")) == {"printed-label-role"}
+    words = HEAD.replace("label: 1}", "label: glad}")
+    assert told(tmp_path, one("{{ note }} Sad, glad?", "{{ answer }} ({{ label }})", head=words)) == set()
+
+
+def test_a_condition_on_the_form_of_a_free_answer_tells_nothing_of_it(tmp_path):
+    form = '{{ text }} Answer in {{ town.split() | length }} word{{ "s" if town.split() | length > 1 else "" }}.'
+    assert told(tmp_path, one(form, head=FREE)) == set()
+    assert told(tmp_path, one('{{ text }}{% if town == "Bern" %} Bears?{% endif %}', head=FREE)) == {"label-condition"}
+    assert told(tmp_path, one("{{ line }} {{ 'Hm.' if label == 0 else 'Oh.' }}")) == {"label-condition"}
+    assert (
+        told(tmp_path, one("{{ answer }} {{ 'Hm' if label == 0 else 'Oh' }}: {{ note }}", "{{ line }}", "inverted"))
+        == set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "other", "permuted"),
+    [
+        ('["no", "yes"]', '["Yes", "No"]', True),
+        ('["no", "yes"]', '["true", "false"]', True),
+        ('["not_entailment", "entailment"]', '["yes", "no"]', True),
+        ('["negative", "neutral", "positive"]', '["positive", "neutral", "negative"]', True),
+        ('["negative", "positive"]', '["bad", "good"]', False),
+        ('["no", "yes"]', '["false", "true"]', False),
+        ('["no", "yes"]', '["different", "same"]', False),
+        ('["0", "1", "2"]', '["1", "2", "3"]', False),
+        ('["0", "1", "2"]', '["2", "1", "0"]', True),
+        ('["≠", "="]', '["!", "?"]', False),
+    ],
+)  # fmt: skip
+def test_labels_keep_the_order_of_the_set_under_every_name(tmp_path, choices, other, permuted):
+    text = one("{{ line }} So:", head=HEAD.replace('["sad", "glad"]', choices), more=f', "choices": {other}')
+    assert ("permuted-labels" in told(tmp_path, text)) is permuted
+
+
+def test_labels_keep_the_order_of_other_templates_too(tmp_path):
+    def two_with(choices: str) -> str:
+        first = one("{{ line }} Sad or glad, bad or good?", more=', "choices": ["bad", "good"]')
+        return first + one("{{ note }} Bad? Glad, sad? Good?", head="", more=f', "choices": {choices}').replace(
+            '"x"', '"y"'
+        )
+
+    assert told(tmp_path, two_with('["Bad", "good"]')) == set()
+    wrong = check(tmp_path, two_with('["good", "bad"]'))
+    assert [finding["rule"] for finding in wrong] == ["permuted-labels"]
+    assert "`good, bad` stand in another order than `bad, good` of 'x'" in wrong[0]["why"]
+
+
+# --- more of single rules ---------------------------------------------------------------------------------------------
+
+
+def test_an_inverted_template_may_ask_for_more_than_it_gives_in_a_tenth_of_the_rows(tmp_path):
+    text = one("{{ answer }} begins with these words: {{ line | first_words(2) }}", "{{ line }}", "inverted")
+    rows = many(20, lambda i: mood(i, line=f"{i} a line goes on" + " and on" * 9 * (i < 3)))
+    assert [f["why"].split(" asks ")[1] for f in check(tmp_path, text, rows) if f["rule"] == "inverted-invention"] == [
+        "for 23 words and gives 7 (15 % of the rows)"
+    ]
+    rows[0] = mood(0)
+    assert check(tmp_path, text, rows) == []
+
+
+def test_words_of_scripts_without_spaces_are_counted_by_characters(tmp_path):
+    town = FREE.replace("It lies on the Elbe and has a long harbour.", "{}").replace("the free city of Hamburg", "{}")
+    turned = one("{{ answer }} →", "{{ text }}", "inverted", town)
+    assert told(tmp_path, turned.replace("{}", "'它位于易北河畔，有一个很长的港口。'", 1).replace("{}", "汉堡", 1)) == {
+        "inverted-invention"
+    }
+    assert (
+        told(
+            tmp_path,
+            turned.replace("{}", "It has a long harbour.", 1).replace("{}", "它位于易北河畔有一个很长的港口", 1),
+        )
+        == set()
+    )
+
+
+@pytest.mark.parametrize(
+    ("quoted", "even"),
+    [
+        ("Er sagt: „{{ line }}“.", True), ("On mówi: „{{ line }}”.", True), ("Il dit « {{ line }} ».", True),
+        ("Han siger »{{ line }}«.", True), ("Er sagt ‚{{ line }}‘.", True), ("「{{ line }}」と『{{ note }}』", True),
+        ("Hon sa: ”{{ line }}”.", True), ("He says “{{ line }}”.", True), ("He says “{{ line }}.", False),
+        ("Il dit « {{ line }}.", False), ("He says “{{ line }}“.", False), ("„{{ line }}“ and “{{ note }}.", False),
+    ],
+)  # fmt: skip
+def test_quotes_of_other_languages_are_even(tmp_path, quoted, even):
+    assert told(tmp_path, one(quoted)) == (set() if even else {"unbalanced"})
+
+
+@pytest.mark.parametrize("deep", [400, 5_000])
+@pytest.mark.parametrize(
+    "texts",
+    [("{{ ", "(", "line", ")", " }}"), ("{{ ", "[", "line", "]", " }}"), ("", "{% if line %}", "{{ line }}", "{% endif %}", "")],
+)  # fmt: skip
+def test_brackets_and_blocks_that_nest_by_the_hundred_are_a_finding(tmp_path, texts, deep):
+    before, opened, middle, closed, after = texts
+    text = before + opened * deep + middle + closed * deep + after
+    assert told(tmp_path, one(text)) == {"jinja"}
+    if before:
+        expression = json.dumps(opened * deep + middle + closed * deep)
+        assert "jinja" in told(tmp_path, HEAD.replace("note: note,", f"note: {expression},"))
+
+
+@pytest.mark.parametrize(
+    ("where", "named"),
+    [
+        ("{{ line }}", "{{ line.upper }}"), ("{{ line }}", "{{ line['upper'] }}"), ("{{ line }}", "{{ line.upper | trim }}"),
+        ("{{ line }}", "{% if line.isupper %}{% endif %}{{ line }}"), ("note: note,", "note: '(note).strip',"),
+        ("answer: label", "answer: label.bit_length"), ('response: "{{ answer }}"', 'response: "{{ line.lower }}"'),
+    ],
+)  # fmt: skip
+def test_a_method_is_called(tmp_path, where, named):
+    assert "uncalled-method" in told(tmp_path, HEAD.replace(where, named, 1))
+
+
+def test_a_column_may_have_the_name_of_a_method(tmp_path):
+    text = HEAD.replace("note: note,", 'note: \'{"title": note, "items": note}\',').replace(" {{ note }}", "")
+    assert told(tmp_path, one("{{ note.title }} {{ line }} Sad, glad?", head=text)) == set()
+    assert told(tmp_path, one('{{ note["items"] }} {{ line }} Sad, glad?', head=text)) == set()
+    assert "uncalled-method" in told(tmp_path, one("{{ note.items }} {{ line }} Sad, glad?", head=text))
+
+
+def test_a_set_of_a_few_templates_need_not_ask_as_people_do(tmp_path):
+    assert told(tmp_path, HEAD + "".join(OTHERS[:2])) == set()
+    assert told(tmp_path, HEAD + "".join(OTHERS)) == {"no-canonical"}
+    assert told(tmp_path, HEAD + "".join(OTHERS).replace("plain", "canonical", 1)) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "style", "alike"),
+    [
+        ("How did the singer feel about it?", "plain", True), ("How did the singer feel about it?", "canonical", False),
+        ("How is this?", "plain", False), ("How did the singer feel?", "plain", False),
+    ],
+)  # fmt: skip
+def test_sets_may_ask_alike_in_canonical_and_in_few_words(tmp_path, words, style, alike):
+    texts = [
+        one(f"{words} {{{{ text }}}}", head=FREE).replace("plain", style).replace('"x"', f'"{name}"') for name in "xy"
+    ]
+    (tmp_path / "other.yaml").write_text(texts[0].replace("Which town?", "Where?"), "utf-8")
+    (tmp_path / "set.yaml").write_text(texts[1].replace("Which town?", "Name it."), "utf-8")
+    wrong = findings(["other.yaml", "set.yaml"], tmp_path)
+    assert [finding["rule"] for finding in wrong] == ["near-duplicate"] * alike
 
 
 NLI = """\
