@@ -314,3 +314,39 @@ def test_gsm8k_s_own_rows_and_flan_s_copy_of_them_say_the_same():
 
 def letters(text: str) -> str:
     return re.sub(r"[\W_]+", "", text)
+
+
+def test_rows_as_their_authors_publish_them_fit_as_well_as_the_hub_s():
+    tripleset = [["[TABLECONTEXT]", "WINNER", "Tern"], ["Tern", "HOME_PORT", "Ribe"]]
+    texts = ["Tern , from Ribe , won .", "The winner was Tern of Ribe ."]
+    dart = [
+        {"tripleset": tripleset, "annotations": {"source": ["lily", "mturk"], "text": texts}},
+        {
+            "tripleset": tripleset,
+            "subtree_was_extended": False,
+            "annotations": [{"source": "lily", "text": texts[0]}, {"source": "mturk", "text": texts[1]}],
+        },
+        {"tripleset": tripleset, "target": texts[0], "references": texts},
+    ]
+    asked: dict[str, Any] = {"question": "Can a tern outlive a cat?", "answer": False}
+    facts = ["Terns live for 30 years.", "Few cats live for 20."]
+    strategyqa = [
+        {"question": "Can a tern outlive a cat?", "answer": "no", "rationale": " ".join(facts)},
+        {"qid": "a1", "term": "Tern", "description": "seabird", **asked, "facts": " ".join(facts)},
+        {"qid": "a1", "term": "Tern", **asked, "facts": facts, "decomposition": ["How old?"], "evidence": [[["x"]]]},
+        {**asked, "facts": ["Terns live for 30 years", "", " few cats live for 20"]},
+    ]
+    for name, rows in {"flan/struct_to_text/dart": dart, "cot/strategyqa": strategyqa}.items():
+        engine = Engine(load_set(name))
+        for row in rows[1:]:
+            assert engine.record(row) == engine.record(rows[0])
+            assert engine.render("id", row, which="all") == engine.render("id", rows[0], which="all")
+    engine = Engine(load_set("flan/struct_to_text/dart"))
+    assert engine.record(dart[1]).response == "Tern, from Ribe, won."
+    written = [one.references for one in engine.render("id", dart[1], which="all") if one.kind == "forward"]
+    assert written
+    assert all(one == ["Tern, from Ribe, won.", "The winner was Tern of Ribe."] for one in written)
+    engine = Engine(load_set("cot/strategyqa"))
+    assert engine.record(strategyqa[2]).response == "Terns live for 30 years. Few cats live for 20.\nno"
+    with pytest.raises(RowSkipped):
+        engine.record({**asked, "facts": []})
