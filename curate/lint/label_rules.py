@@ -13,7 +13,7 @@ from typing import TypeVar
 from jinja2 import nodes
 
 from curate.lint.pieces import pieces
-from curate.lint.subject import Findings, Row, Rule, Subject, answers, seams
+from curate.lint.subject import Findings, Row, Rule, Subject, answers, reads, seams
 from curate.template.options import without_options
 from curate.template.sandbox import ENVIRONMENT
 from curate.template.sets import Template, TemplateSet
@@ -28,7 +28,7 @@ _QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
 _ENDING = re.compile(r"(?:ions?|ings?|ments?|al|ed|e?s|ly|d)\Z")
 _SMALL = {
     "a", "an", "the", "it", "is", "this", "that", "they", "i", "he", "she", "of", "to", "b", "in", "on", "for", "and", "or",
-    "with", "by", "at", "has", "hav", "was", "wer",
+    "with", "by", "at", "who", "has", "hav", "was", "wer",
 }  # fmt: skip
 _YES_NO = {"yes", "no"}
 
@@ -137,25 +137,22 @@ def _polar(subject: Subject, template: Template, text: str) -> bool:
 
 def printed_label_role(subject: Subject) -> Findings:
     """A forward prompt that prints the role from which the answer is read, or a target that prints its number for the words."""
-    label = _label(subject.set)
-    if label is None or subject.set.choices is None:
+    labels = _labels(subject.set)
+    if subject.set.choices is None:
         return
     for template in subject.set.templates:
         if template.kind == "forward":
             for number, (_, source) in enumerate(template.messages[:-1]):
-                for line in _printing(source, label):
+                for label, line in _printing(source, labels):
                     why = f"prints `{label}` in its prompt, which is what the answer is read from"
                     yield subject.at(template, "printed-label-role", why, "print another role there", number, line)
         for seam in seams(template):
-            if seam.source == label and (seam.message == len(template.messages) - 1 or template.kind == "inverted"):
-                numbers = [
-                    row.roles[label] for row, _ in subject.renderings(template) if _numbers(subject, template, row)
-                ]
-                if numbers and subject.often(len(numbers), len(subject.rows)):
-                    why = (
-                        f"prints `{{{{ {label} }}}}`, which is the number {numbers[0]} and not the words of the answer"
-                    )
-                    mend = "print `{{ answer }}`"
+            told = seam.message == len(template.messages) - 1 or template.kind == "inverted"
+            if told and seam.source in labels and seam.source == subject.set.answer:
+                rows = [row for row, _ in subject.renderings(template) if _numbers(subject, template, row)]
+                if rows and subject.often(len(rows), len(subject.rows)):
+                    printed = f"`{{{{ {seam.source} }}}}`, which is the number {rows[0].roles[seam.source]}"
+                    why, mend = f"prints {printed} and not the words of the answer", "print `{{ answer }}`"
                     yield subject.at(template, "printed-label-role", why, mend, seam.message, seam.line)
 
 
@@ -170,31 +167,42 @@ def label_condition(subject: Subject) -> Findings:
     """An `if` on the label or on the answer in a forward prompt: what is said there tells the answer."""
     if subject.set.answer is None:
         return
-    names = {"answer", _label(subject.set)}
+    names = {"answer", *_labels(subject.set)}
     for template in subject.set.templates:
         for number, (_, source) in enumerate(template.messages[:-1]) if template.kind == "forward" else ():
             for node in ENVIRONMENT.parse(source).find_all((nodes.If, nodes.CondExpr)):
                 parts = [node.test] if subject.set.choices is not None else list(_compared(node.test))
                 told = {name.name for part in parts for name in _of(part, nodes.Name)} & names
                 if told:
-                    why = f"has an `if` on `{min(map(str, told))}` in its prompt, and so tells something of the answer"
+                    why = f"has an `if` on `{min(told)}` in its prompt, and so tells something of the answer"
                     mend = "say the same for every answer"
                     yield subject.at(template, "label-condition", why, mend, number, node.lineno - 1)
 
 
-def _label(template_set: TemplateSet) -> str | None:
-    """The role whose value is the answer."""
-    return template_set.answer if template_set.answer in template_set.columns else None
+def _labels(template_set: TemplateSet) -> frozenset[str]:
+    """The roles that are the answer; with fixed choices also those from whose column alone it is computed."""
+    answer, columns = template_set.answer, template_set.columns
+    own = frozenset({answer} if answer in columns else ())
+    read = reads(answer) & columns.keys() if answer and isinstance(template_set.choices, tuple) else frozenset()
+    if len(read) != 1:
+        return own
+    sources = {role: (reads(source), source) for role, source in columns.items()}
+    raw, _ = sources[min(read)]
+    nested = [role for role, (from_, source) in sources.items() if from_ == raw and _NESTED.search(source)]
+    return own | read if nested else own | {role for role, (from_, _) in sources.items() if from_ == raw and raw}
 
 
-def _printing(source: str, name: str) -> Iterator[int]:
-    """The lines, from 0, where a name is part of what is printed, and not of a condition."""
+_NESTED = re.compile(r"\w\s*[.\[]")  # a column that holds more than the label
+
+
+def _printing(source: str, names: frozenset[str]) -> Iterator[tuple[str, int]]:
+    """Where one of the names is part of what is printed, and not of a condition: the name and the line, from 0."""
     for printed in ENVIRONMENT.parse(source).find_all((nodes.Output, nodes.Assign)):
         inside = list(printed.iter_child_nodes())
         while inside:
             node = inside.pop()
-            if isinstance(node, nodes.Name) and node.name == name:
-                yield node.lineno - 1
+            if isinstance(node, nodes.Name) and node.name in names:
+                yield node.name, node.lineno - 1
             inside += [child for child in node.iter_child_nodes() if child is not getattr(node, "test", None)]
 
 

@@ -412,6 +412,20 @@ def test_a_label_role_may_be_printed_where_that_tells_nothing(tmp_path):
     assert told(tmp_path, one("{{ note }} Sad, glad?", "{{ answer }} ({{ label }})", head=words)) == set()
 
 
+def test_a_role_that_is_computed_from_the_label_alone_is_the_label_too(tmp_path):
+    words = HEAD.replace("label: label}", 'label: label, mood: \'["a", "b"][label | int]\', glad: label == 1}')
+    used = one("{{ note }}, {{ mood if glad else 0 }}", "{{ line }}, so {{ answer }}", "cot", words)
+    assert told(tmp_path, used) == set()
+    assert told(tmp_path, used + one("{{ line }} {{ mood }}", head="").replace('"x"', '"y"')) == {"printed-label-role"}
+    assert told(tmp_path, used + one("{{ line }} {{ 1 if glad else 0 }}", head="").replace('"x"', '"y"')) == {
+        "label-condition"
+    }
+    nested = HEAD.replace(
+        "columns: {line: line, note: note, label: label}", "columns: {line: it.line, note: it.note, label: it.label}"
+    )
+    assert told(tmp_path, nested.replace("example: {", "example: {it: {").replace("label: 1}", "label: 1}}")) == set()
+
+
 def test_a_condition_on_the_form_of_a_free_answer_tells_nothing_of_it(tmp_path):
     form = '{{ text }} Answer in {{ town.split() | length }} word{{ "s" if town.split() | length > 1 else "" }}.'
     assert told(tmp_path, one(form, head=FREE)) == set()
