@@ -413,11 +413,11 @@ def test_a_label_role_may_be_printed_where_that_tells_nothing(tmp_path):
 
 
 def test_a_role_that_is_computed_from_the_label_alone_is_the_label_too(tmp_path):
-    words = HEAD.replace("label: label}", 'label: label, mood: \'["a", "b"][label | int]\', glad: label == 1}')
-    used = one("{{ note }}, {{ mood if glad else 0 }}", "{{ line }}, so {{ answer }}", "cot", words)
+    words = HEAD.replace("label: label}", 'label: label, mood: \'["a", "b"][label | int]\', merry: label == 1}')
+    used = one("{{ note }}, {{ mood if merry else 0 }}", "{{ line }}, so {{ answer }}", "cot", words)
     assert told(tmp_path, used) == set()
     assert told(tmp_path, used + one("{{ line }} {{ mood }}", head="").replace('"x"', '"y"')) == {"printed-label-role"}
-    assert told(tmp_path, used + one("{{ line }} {{ 1 if glad else 0 }}", head="").replace('"x"', '"y"')) == {
+    assert told(tmp_path, used + one("{{ line }} {{ 1 if merry else 0 }}", head="").replace('"x"', '"y"')) == {
         "label-condition"
     }
     nested = HEAD.replace(
