@@ -7,7 +7,7 @@ by its rule. ``rules()`` lists them all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -25,6 +25,7 @@ from curate.lint.telling_rules import TELLING, TELLING_ON_ROWS, near_duplicates
 from curate.lint.wording_rules import WORDING, WORDING_ON_ROWS
 from curate.template import sandbox
 from curate.template.engine import Engine
+from curate.template.guard import at, guard, outside
 from curate.template.sets import Finding, TemplateSet, load_set, names, read_set
 
 READING = {  # rules of curate/template/sets.py
@@ -36,7 +37,7 @@ READING = {  # rules of curate/template/sets.py
     "unknown-value": "A kind, a style or a metric that there is none of.",
     "role-name": "A name that no role can have.",
     "undefined-role": "A text or an expression reads a role that is not there, or is misspelt.",
-    "jinja": "A text that is not valid Jinja, or uses a filter that is not there.",
+    "jinja": "A text that is not valid Jinja, nests too deep, or uses a filter that is not there.",
     "sandbox": "A text that tries to reach what the sandbox forbids.",
     "unseeded-randomness": "A text that draws at random by itself; draws are the engine's, keyed by seed and row.",
     "choices": "Choices that are fewer than two, not texts, or twice the same; or not as many as the set's.",
@@ -88,21 +89,46 @@ def findings(
             subjects.append(Subject(template_set))
     with sandbox.watched():
         for subject in track(subjects, "checking"):
-            wrong += _checked(subject)
+            wrong += _guarded(_checked_named, subject.set, folder)
             if data is not None:
-                wrong += on_rows(subject.set, list(islice(_rows(data, header, folder or Path()), limit)))
+                rows = list(islice(_rows(data, header, folder or Path()), limit))
+                wrong += _guarded(_named_on_rows, subject.set, folder, rows)
             if hub and subject.set.hub is not None:
-                wrong += _against_the_hub(subject, fetch)
+                wrong += _against_the_hub(subject, folder, fetch)
     wrong += near_duplicates(subjects)
     return [asdict(finding) for finding in dict.fromkeys(wrong)]
 
 
-def _against_the_hub(subject: Subject, fetch: Fetch) -> Iterator[Finding]:
+def _guarded(
+    look: Callable[..., list[Finding]], template_set: TemplateSet, folder: Path | None, *rows: Any
+) -> list[Finding]:
+    """What ``look`` finds in a set, one from outside the library in a process with limits."""
+    if not outside(template_set.name):
+        return look(template_set.name, folder, *rows)
+    try:
+        return guard(look, template_set.name, folder, *rows)
+    except TemplateError as error:
+        mend = "a template that takes so much of the machine cannot be used"
+        return [Finding("example", str(template_set.path), f"checking it came to an end: {error}", mend)]
+
+
+def _checked_named(name: str, folder: Path | None) -> list[Finding]:
+    at(f"{name}: an example")
+    return _checked(Subject(load_set(name, folder)))
+
+
+def _named_on_rows(name: str, folder: Path | None, rows: Sequence[Raw]) -> list[Finding]:
+    at(f"{name}: a row of the data")
+    return on_rows(load_set(name, folder), rows)
+
+
+def _against_the_hub(subject: Subject, folder: Path | None, fetch: Fetch) -> Iterator[Finding]:
     for where, there in fetched(subject.set, fetch):
         for rule in HUB:
             yield from rule(subject, where, there)
         if subject.set.needs <= set(there.columns):
-            yield from on_rows(subject.set, [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)])
+            rows = [(f"{where}, row {i}", row) for i, row in enumerate(there.rows)]
+            yield from _guarded(_named_on_rows, subject.set, folder, rows)
 
 
 def check(template_set: TemplateSet) -> list[Finding]:
@@ -161,8 +187,13 @@ def summary(rows: list[dict[str, Any]]) -> str:
 def rendered_example(name: str, folder: Path | None = None, *, derived: bool = False) -> list[dict[str, Any]]:
     """A set's own examples in each template that applies, with those derived from them if asked for: template, kind,
     options_style, choices, answer, references, messages, shots. Nothing where they do not render, which is a finding."""
+    return guard(_rendered, name, folder, derived) if outside(name) else _rendered(name, folder, derived)
+
+
+def _rendered(name: str, folder: Path | None, derived: bool) -> list[dict[str, Any]]:
     template_set = load_set(name, folder)
     engine = Engine(template_set)
+    at(f"{template_set.path}: an example")
     try:
         with sandbox.watched():
             return [

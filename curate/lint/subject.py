@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from curate.contract.errors import RowSkipped, TemplateError
 from curate.lint.pieces import Piece, pieces
-from curate.template import sandbox
+from curate.template import guard, sandbox
 from curate.template.engine import Engine, Rendered
 from curate.template.sets import Finding, Template, TemplateSet
 
@@ -106,6 +106,7 @@ class Subject:
 
     def _row(self, where: str, fields: dict[str, Any]) -> None:
         self.total += 1
+        guard.at(f"{self.set.path}: {where}")
         try:
             roles, record = self.engine.roles(fields), self.engine.record(fields)
             self.rows.append(
@@ -164,6 +165,7 @@ class Subject:
         the options shown."""
         if "options" in reads(source):
             return
+        guard.at(f"{self.set.path}: {row.where}")
         for names in self.names(template, row, source):
             try:
                 yield _text(source)(names)

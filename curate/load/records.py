@@ -33,9 +33,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, groupby
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -50,13 +51,15 @@ from curate.rows.fields import dumps
 from curate.rows.table import LOAD_SCHEMA, REMOVED_SCHEMA
 from curate.rows.task_clusters import AUTO
 from curate.template import sandbox
-from curate.template.engine import Engine
+from curate.template.engine import Engine, Record
+from curate.template.guard import at, guard, outside
 from curate.template.sets import TemplateSet, load_set
 
 CHUNK_ROWS = 50_000
 CHUNK_CHARACTERS = 64_000_000  # of the raw columns as JSON: long rows make shorter chunks
 LOOK_AHEAD = 1_000  # rows of a file that are looked at to tell its shape
 BAD_SHARE = 0.05
+_GUARDED_ROWS = 256  # that go to the process with limits at once
 KEPT_BYTES = 65_536  # of a row that cannot be read
 RENAMED = {"as": "shape", "where": "keep"}
 
@@ -217,27 +220,38 @@ def fingerprint(kind: str, options: dict[str, Any], *, data: Path, folder: Path 
 def _file(
     file: str, rows: Iterable[Raw], shape: _Shape | None, builder: _Builder
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
-    tally, count, size = _Tally(), 0, 0
-    explodes = shape is not None and shape.set.explode is not None
-    for row in rows:
-        size += row.size
-        for record in shape.unfold(row) if explodes and shape else (row,):
+    tally, count = _Tally(), 0
+    for some in _blocks(_unfolded(rows, shape, tally), shape.block if shape else 1):
+        for row, (fields, record) in zip(some, shape.read(some) if shape else [(None, None)] * len(some), strict=True):
             count += 1
-            problem = builder.add(record, shape)
+            problem = builder.add(row, shape, fields, record)
             if problem is not None:
-                tally.add(record, problem)
+                tally.add(row, problem)
             if builder.full:
                 yield builder.flush()
-    too_much = tally.too_much(count, size)
+    too_much = tally.too_much(count)
     if too_much and builder.source.on_error == "stop":
         raise SourceError(f"{file}: {too_much}; mend the file, or say `on_error: remove` for this source")
 
 
+def _unfolded(rows: Iterable[Raw], shape: _Shape | None, tally: _Tally) -> Iterator[Raw]:
+    explodes = shape is not None and shape.set.explode is not None
+    for row in rows:
+        tally.size += row.size
+        yield from shape.unfold(row) if explodes and shape else (row,)
+
+
+def _blocks(rows: Iterator[Raw], size: int) -> Iterator[list[Raw]]:
+    while block := list(islice(rows, size)):
+        yield block
+
+
 @dataclass
 class _Tally:
-    """What of a file could not be read. bad: rows that are no record. lost: the bytes of those that could not be read at all,
-    the longest of which is named."""
+    """What of a file could not be read. size: its bytes. bad: rows that are no record. lost: the bytes of those that could not
+    be read at all, the longest of which is named."""
 
+    size: int = 0
     bad: int = 0
     lost: int = 0
     longest: int = 0
@@ -256,13 +270,13 @@ class _Tally:
             if row.size > self.longest:
                 self.longest, self.named = row.size, said
 
-    def too_much(self, rows: int, size: int) -> str | None:
-        """What is wrong with a file of so many rows and bytes as a whole, or None."""
+    def too_much(self, rows: int) -> str | None:
+        """What is wrong with a file of so many rows as a whole, or None."""
         share = f"more than {BAD_SHARE:.0%}"
-        if self.lost > BAD_SHARE * size:
+        if self.lost > BAD_SHARE * self.size:
             longest = "" if self.named == self.first else f"; the longest: {self.named}"
             return (
-                f"{self.bad:,} of {rows:,} rows cannot be read, with {self.lost:,} of {size:,} bytes, {share}; "
+                f"{self.bad:,} of {rows:,} rows cannot be read, with {self.lost:,} of {self.size:,} bytes, {share}; "
                 f"the first: {self.first}{longest}"
             )
         if self.bad > BAD_SHARE * rows:
@@ -290,18 +304,35 @@ def _shape(file: str, head: list[Raw], source: Common, template: str | None, fol
     template, renamed = (template, {}) if template else _recognise(file, seen)
     template_set = load_set(template, folder)
     _need_columns(file, seen | renamed.keys(), template_set, source)
-    return _Shape(source, template_set, renamed)
+    return _Shape(source, template_set, renamed, folder)
 
 
 class _Shape:
-    """How the rows of one file become records."""
+    """How the rows of one file become records. block: how many are read at once."""
 
-    def __init__(self, source: Common, template_set: TemplateSet, renamed: dict[str, str]):
+    def __init__(self, source: Common, template_set: TemplateSet, renamed: dict[str, str], folder: Path | None):
         self.set = template_set
-        self.engine = Engine(template_set)
+        self.named = (template_set.name, folder)
+        self.guarded = outside(template_set.name)
+        self.block = _GUARDED_ROWS if self.guarded else 1
         self.renames = [rename for rename in (source.columns, renamed) if rename]
         self.keep = source.keep
         self.cluster = source.cluster_of(template_set)
+
+    def read(self, rows: list[Raw]) -> list[tuple[dict[str, Any] | None, Record | str | None]]:
+        """Each row's columns, renamed, and its record, or why it has none; None where it could not be read."""
+        fields = [None if row.fields is None else self.fields(row.fields) for row in rows]
+        refused = [self.refused(one) if one is not None else row.problem for row, one in zip(rows, fields, strict=True)]
+        asked = [
+            (row.where, one)
+            for row, one, why in zip(rows, fields, refused, strict=True)
+            if one is not None and why is None and row.problem is None
+        ]
+        answers = iter(guard(_records, *self.named, asked) if self.guarded else _records(*self.named, asked))
+        return [
+            (one, None if one is None else row.problem or why or next(answers))
+            for row, one, why in zip(rows, fields, refused, strict=True)
+        ]
 
     def fields(self, row: dict[str, Any]) -> dict[str, Any]:
         for rename in self.renames:
@@ -313,7 +344,10 @@ class _Shape:
         if row.fields is None:
             return [row]
         try:
-            items = self.engine.unfold(self.fields(row.fields))
+            fields = self.fields(row.fields)
+            items = (
+                guard(_items, *self.named, row.where, fields) if self.guarded else _engine(*self.named).unfold(fields)
+            )
         except RowSkipped as skipped:
             return [row._replace(problem=row.problem or str(skipped))]
         return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields, text=None) for fields in items]
@@ -323,6 +357,39 @@ class _Shape:
             if _word(fields.get(column)) not in allowed:
                 return f"keep: {column} is {_word(fields.get(column))[:60]!r}"
         return None
+
+
+def _records(name: str, folder: Path | None, rows: list[tuple[str, dict[str, Any]]]) -> list[Record | str]:
+    """The record of each row, given its place and its columns, or why it has none."""
+    return [_record(_engine(name, folder), where, fields) for where, fields in rows]
+
+
+def _record(engine: Engine, where: str, fields: dict[str, Any]) -> Record | str:
+    at(f"{where}: {engine.set.path}: `record`")
+    try:
+        return engine.record(fields)
+    except RowSkipped as skipped:
+        return str(skipped)
+    except TemplateError as error:
+        if isinstance(error.__cause__, sandbox.TooSlow):  # so that it may fit another time
+            raise TemplateError(f"{where}: {error}") from error
+        return str(error).replace(f"{engine.set.path}:", f"{engine.set.name}:")
+
+
+def _items(name: str, folder: Path | None, where: str, fields: dict[str, Any]) -> list[dict[str, Any]]:
+    engine = _engine(name, folder)
+    at(f"{where}: {engine.set.path}: `explode`")
+    return engine.unfold(fields)
+
+
+def _engine(name: str, folder: Path | None) -> Engine:
+    return _compiled(name, folder, load_set(name, folder).source_hash, threading.get_ident())
+
+
+@functools.lru_cache(maxsize=64)
+def _compiled(name: str, folder: Path | None, source_hash: str, thread: int) -> Engine:
+    """The hash stands for the file's content; an engine is one thread's."""
+    return Engine(load_set(name, folder))
 
 
 def _rename(row: dict[str, Any], new_names: dict[str, str]) -> dict[str, Any]:
@@ -393,23 +460,20 @@ class _Builder:
     def full(self) -> bool:
         return self.rows >= CHUNK_ROWS or self.characters >= CHUNK_CHARACTERS
 
-    def add(self, row: Raw, shape: _Shape | None) -> str | None:
+    def add(
+        self, row: Raw, shape: _Shape | None, fields: dict[str, Any] | None, read: Record | str | None
+    ) -> str | None:
         """Puts the row on its side. Gives why it was removed, or None."""
-        source, problem, record, text, raw = self.source, row.problem, None, None, row.raw
+        source, problem, text, raw = self.source, row.problem, None, row.raw
         template_set = shape.set if shape else None
-        if row.fields is not None and shape is not None:
-            fields = shape.fields(row.fields)
+        if fields is not None:
             try:
                 text = (row.text if fields is row.fields else None) or dumps(fields)
-                problem = problem or shape.refused(fields)
-                record = shape.engine.record(fields) if problem is None else None
+                problem = read if isinstance(read, str) else problem
             except RowSkipped as skipped:
                 problem = str(skipped)
                 raw = raw if text else repr(fields).encode("utf-8", "backslashreplace")
-            except TemplateError as error:
-                if isinstance(error.__cause__, sandbox.TooSlow):  # so that it may fit another time
-                    raise TemplateError(f"{row.where}: {error}") from error
-                problem = str(error).replace(f"{shape.set.path}:", f"{shape.set.name}:")
+        record = read if problem is None and isinstance(read, Record) else None
         values = (
             _id(source.name, row.revision, row.key),
             source.name,

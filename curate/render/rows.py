@@ -25,10 +25,12 @@ from curate.render.vector import Vector, compile_set
 from curate.rows.fields import loads as fields_of
 from curate.template import sandbox
 from curate.template.engine import STYLES, Engine, Rendered, as_is
+from curate.template.guard import at, guard, outside
 from curate.template.sets import STYLES as TEMPLATE_STYLES
 from curate.template.sets import TemplateSet, load_set
 
 _CHUNK = 50_000  # rows at a time
+_GUARDED = 1_000  # that go to the process with limits at once
 _SLICE = 5_000  # rows that stand in memory as Python values
 
 
@@ -75,19 +77,64 @@ def render_rows(
     sets = rows[columns.TEMPLATE_SET].unique().sort().to_list()
     if problem := styles and styles_problem(styles, [load_set(name, folder) for name in sets]):
         raise RequestError(f"render: {problem}")
+    _check_name(templates, [load_set(name, folder) for name in sets])
+    if few_shot is not None and exemplars is None:
+        exemplars = rows.filter(pl.col(columns.ID).is_in(_set_aside(rows, few_shot, seed).implode()))
     shares = tuple(sorted((STYLES if styles is None else styles).items()))
-    renderers = {name: _renderer(name, folder, seed, no_options, inversions, shares) for name in sets}
-    _check_name(templates, renderers)
-    composer = _composer(rows, few_shot, exemplars, seed, folder)
+    asked = _Asked(templates, no_options, inversions, shares, few_shot, exemplars, seed, folder)
+    composer = _composer(asked)
     kept, removed = [], []
     with bar(rows.height, "rendering") as advance:
         for start in range(0, max(rows.height, 1), _CHUNK):
             chunk = rows.slice(start, _CHUNK)
-            rendered, gone = _Chunk(chunk, renderers, templates, composer).render()
+            rendered, gone = _apart(chunk, asked, composer)
             kept.append(rendered)
             removed.append(gone)
             advance(chunk.height)
     return pl.concat(kept), pl.concat(removed)
+
+
+class _Asked(NamedTuple):
+    """The options of ``render_rows``, as they go to a process with limits."""
+
+    templates: str
+    no_options: float
+    inversions: float
+    styles: tuple[tuple[str, float], ...]
+    few_shot: dict[str, Any] | None
+    exemplars: pl.DataFrame | None
+    seed: int
+    folder: Path | None
+
+
+def _apart(chunk: pl.DataFrame, asked: _Asked, composer: Composer | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """A chunk's rows, those of sets from outside the library in a process with limits."""
+    foreign = chunk[columns.TEMPLATE_SET].is_in(
+        [name for name in chunk[columns.TEMPLATE_SET].unique() if outside(name)]
+    )
+    if not foreign.any():
+        return _rendered(chunk, asked, composer)
+    some = chunk.filter(foreign)
+    parts = [guard(_rendered_here, some.slice(start, _GUARDED), asked) for start in range(0, some.height, _GUARDED)]
+    parts.append(_rendered(chunk.filter(~foreign), asked, composer))
+    place = chunk.select(pl.col(columns.ID).alias(columns.RECORD)).with_row_index("place")
+    kept = pl.concat([kept for kept, _ in parts]).join(place, on=columns.RECORD, maintain_order="left")
+    gone = pl.concat([gone for _, gone in parts]).join(place, left_on=columns.ID, right_on=columns.RECORD)
+    return kept.sort("place", maintain_order=True).drop("place"), gone.sort("place").drop("place")
+
+
+def _rendered_here(rows: pl.DataFrame, asked: _Asked) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """In the process with limits."""
+    return _rendered(rows, asked, _composer(asked))
+
+
+def _rendered(rows: pl.DataFrame, asked: _Asked, composer: Composer | None) -> tuple[pl.DataFrame, pl.DataFrame]:
+    names = rows[columns.TEMPLATE_SET].unique().sort().to_list()
+    renderers = {
+        name: _renderer(name, asked.folder, asked.seed, asked.no_options, asked.inversions, asked.styles)
+        for name in names
+    }
+    return _Chunk(rows, renderers, asked.templates, composer).render()
 
 
 def _check_share(option: str, share: float) -> None:
@@ -142,25 +189,23 @@ def _compiled(
     return _Renderer(engine, compile_set(engine))
 
 
-def _check_name(templates: str, renderers: dict[str, _Renderer]) -> None:
-    if templates in ("one", "all"):
-        return
-    known = sorted({template.name for renderer in renderers.values() for template in renderer.engine.set.templates})
-    if templates not in known:
+def _check_name(templates: str, sets: Sequence[TemplateSet]) -> None:
+    known = sorted({template.name for one in sets for template in one.templates})
+    if templates not in ("one", "all", *known):
         raise TemplateError(
-            f"no template is called '{templates}' in {', '.join(renderers)}; write one, all, or one of: {', '.join(known)}"
+            f"no template is called '{templates}' in {', '.join(one.name for one in sets)}; write one, all, or one of: "
+            f"{', '.join(known)}"
         )
 
 
-def _composer(
-    rows: pl.DataFrame, few_shot: dict[str, Any] | None, exemplars: pl.DataFrame | None, seed: int, folder: Path | None
-) -> Composer | None:
-    if few_shot is None:
+def _set_aside(rows: pl.DataFrame, few_shot: dict[str, Any], seed: int) -> pl.Series:
+    return shots.set_aside(rows, shots.few_shot(**few_shot), seed)
+
+
+def _composer(asked: _Asked) -> Composer | None:
+    if asked.few_shot is None or asked.exemplars is None:
         return None
-    options = shots.few_shot(**few_shot)
-    if exemplars is None:
-        exemplars = rows.filter(pl.col(columns.ID).is_in(shots.set_aside(rows, options, seed).implode()))
-    return Composer.of(options, exemplars, seed, folder)
+    return Composer.of(shots.few_shot(**asked.few_shot), asked.exemplars, asked.seed, asked.folder)
 
 
 @dataclass
@@ -208,6 +253,8 @@ class _Chunk:
         mine = (self.rows[columns.TEMPLATE_SET] == name).to_numpy() & wanted
         places = np.flatnonzero(mine)
         given = _taken(self.rows.select(columns.ID, columns.FIELDS), places)
+        if given.height:
+            at(f"{engine.set.path}: the rows {given[columns.ID][0]} to {given[columns.ID][-1]}")
         rendered = vector.render(given[columns.ID], given[columns.FIELDS], self.which)
         return rendered.with_columns(pl.Series("row", places[rendered["row"].to_numpy()], dtype=pl.UInt32))
 
@@ -246,6 +293,7 @@ class _Chunk:
         values = (self.rows[column].gather(places).to_list() for column in wanted)
         for row, id, name, fields in zip(places.tolist(), *values, strict=True):
             engine = self.renderers[name].engine
+            at(f"{engine.set.path}: the row {id}")
             try:
                 if engine.set.messages is not None:
                     yield row, [as_is(own[row].to_list())]

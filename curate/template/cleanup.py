@@ -8,9 +8,11 @@ is null leaves, unless the expression says ``| default(…, true)``.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from curate.contract.draws import draw
 from curate.contract.errors import RowSkipped
 
 
@@ -182,6 +184,75 @@ def said_by(messages: Iterable[dict[str, str]], role: str) -> str:
     return "\n\n".join(message["content"] for message in messages if message["role"] == role)
 
 
+def zipped(items: Iterable[Any], *others: Iterable[Any]) -> list[tuple[Any, ...]]:
+    """``zip``: pairs, as many as the shortest has: ``["a", "b"] | zip([1, 2]) -> [("a", 1), ("b", 2)]``."""
+    return list(zip(items, *others, strict=False))
+
+
+def counting(start: int, stop: int | None = None, step: int = 1) -> range:
+    """``range``: numbers up to the end, which is not among them: ``3 | range -> 0, 1, 2``; ``1 | range(3) -> 1, 2``."""
+    numbers = range(start) if stop is None else range(start, stop, step)
+    if len(numbers) > _MOST_NUMBERS:
+        raise RowSkipped(f"`range` gives {len(numbers):,} numbers, more than {_MOST_NUMBERS:,}")
+    return numbers
+
+
+_MOST_NUMBERS = 100_000
+
+
+def most_frequent(items: Iterable[Any]) -> list[Any]:
+    """The items that stand there most often, in the order of first sight."""
+    counts = Counter(items)
+    most = max(counts.values(), default=0)
+    return [item for item, count in counts.items() if count == most]
+
+
+def pick(items: Any, *by: Any) -> Any:
+    """One of the items, drawn by the values in the brackets, so that a row has the same one on every run:
+    ``answers | pick(question)``. Another number among them makes another draw: ``answers | pick(2, question)``."""
+    if not len(items):
+        raise RowSkipped("there is nothing to pick from")
+    return items[draw(0, "template.pick", "\0".join(map(str, by))) % len(items)]
+
+
+class _List(list):
+    """A list that a template has made, and may add to."""
+
+
+class _Mapping(dict):
+    """A mapping that a template has made, and may add to."""
+
+
+def growing(value: Any) -> Any:
+    """A copy that ``put`` and ``take`` may change, with all that lies in it; the row's own values are never changed.
+
+    ``{% set seen = [] | growing %}{% for name in names %}{% set _ = seen | put(name) %}{% endfor %}``
+    """
+    if isinstance(value, dict):
+        return _Mapping({key: growing(inner) for key, inner in value.items()})
+    return _List(map(growing, value)) if isinstance(value, list) else value
+
+
+def put(growing: Any, value: Any) -> None:
+    """Adds an item to a list that grows, or the pairs of a mapping to a mapping that grows. Gives nothing."""
+    if isinstance(growing, _List):
+        growing.append(value)
+    elif isinstance(growing, _Mapping) and isinstance(value, dict):
+        growing.update(value)
+    else:
+        raise RowSkipped("`put` adds to what is made with `growing`")
+
+
+def take(growing: Any, at: Any = -1) -> Any:
+    """Takes an item out of a list that grows, the last one if no place is given, or a key's value out of a mapping."""
+    if not isinstance(growing, _List | _Mapping):
+        raise RowSkipped("`take` takes from what is made with `growing`")
+    try:
+        return growing.pop(at)
+    except (IndexError, KeyError, TypeError) as error:
+        raise RowSkipped(f"`take` finds nothing at {at!r:.40}") from error
+
+
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
@@ -191,5 +262,19 @@ _OF_TEXTS = (
 )  # fmt: skip
 TEXT_FILTERS = tuple(function.__name__ for function in _OF_TEXTS)
 FILTERS: dict[str, Callable[..., Any]] = {
-    function.__name__: function for function in (*_OF_TEXTS, label_index, slots, words, turns, leftover, said_by)
-}
+    function.__name__: function
+    for function in (
+        *_OF_TEXTS,
+        label_index,
+        slots,
+        words,
+        turns,
+        leftover,
+        said_by,
+        most_frequent,
+        pick,
+        growing,
+        put,
+        take,
+    )
+} | {"zip": zipped, "range": counting}

@@ -111,6 +111,10 @@ class Engine:
             return [fields]
         try:
             items = self._explode(fields)
+        except (sandbox.Stopped, MemoryError) as stopped:
+            raise TemplateError(
+                f"{self.set.path}: `explode` was stopped: {str(stopped) or sandbox.TOO_MUCH}"
+            ) from stopped
         except Exception as error:
             raise RowSkipped(f"explode: `{self.set.explode}` fails: {error}") from error
         if not isinstance(items, list | tuple) or not items:
@@ -310,9 +314,10 @@ class Engine:
             return compiled(roles)
         except RowSkipped:
             raise
-        except sandbox.Stopped as stopped:
+        except (sandbox.Stopped, MemoryError) as stopped:
             where = f" at the row {id}" if id else ""
-            raise TemplateError(f"{self.set.path}: `{key}` was stopped{where}: {stopped}") from stopped
+            why = str(stopped) or sandbox.TOO_MUCH
+            raise TemplateError(f"{self.set.path}: `{key}` was stopped{where}: {why}") from stopped
         except Exception as error:
             raise self._error(error, key, id) from error
 
@@ -367,8 +372,10 @@ class _Columns:
             roles = dict(zip(self.computed, self.expressions(fields), strict=True)) if self.computed else {}
         except RowSkipped:
             raise
-        except sandbox.Stopped as stopped:
-            raise TemplateError(f"{self.set.path}: `columns` was stopped: {stopped}") from stopped
+        except (sandbox.Stopped, MemoryError) as stopped:
+            raise TemplateError(
+                f"{self.set.path}: `columns` was stopped: {str(stopped) or sandbox.TOO_MUCH}"
+            ) from stopped
         except Exception as error:
             raise RowSkipped(f"the columns do not fit `columns` of {self.set.name}: {error}") from error
         for role, column in self.direct:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes
+from jinja2 import StrictUndefined, TemplateSyntaxError, meta, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -29,6 +29,20 @@ _PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
 LONGEST = 10_000_000  # characters of one text
 SLOWEST = 1.0  # seconds of processor time for one row
 _LARGEST = 100_000  # of a number in a template: a larger width or count is a mistake, or an attack
+_DEEPEST = 60  # brackets and blocks within each other
+_WIDENING = {
+    "center",
+    "encode",
+    "expandtabs",
+    "format",
+    "format_map",
+    "ljust",
+    "rjust",
+    "to_bytes",
+    "translate",
+    "zfill",
+}
+TOO_MUCH = "it needs more memory than it may have"
 _PIECES = 512  # of a text, before they are counted one by one
 _LOADING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 
@@ -72,7 +86,8 @@ WATCH = _Watch()
 @contextmanager
 def watched() -> Iterator[None]:
     """Stops a row that takes more than SLOWEST, by a signal: in the main thread only, and not inside one call of C."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
+    main = threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer")
+    if not main or signal.getsignal(signal.SIGVTALRM) == WATCH.tick:  # or watched already
         yield
         return
     before = signal.signal(signal.SIGVTALRM, WATCH.tick)
@@ -85,24 +100,32 @@ def watched() -> Iterator[None]:
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):
-    """`2 ** 9999999` and `"x" * 10**9` would be evaluated while compiling; neither has a place in a template."""
+    """`2 ** 9999999`, `"x" * 10**9`, `"%999999999d" % 1` and what pads a text to a width have no place in a template."""
 
-    intercepted_binops = frozenset({"*", "**"})
+    intercepted_binops = frozenset({"*", "**", "%"})
 
     def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
             raise SecurityError(f"the operator {operator} works on numbers only, and ** not at all")
-        return left * right
+        return left * right if operator == "*" else left % right
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        return attr not in _WIDENING and super().is_safe_attribute(obj, attr, value)
 
 
-def _printable(value: Any) -> Any:
-    """What ``{{ … }}`` may print. Jinja itself would print "None" and Python's notation of a list."""
+@pass_context  # so that Jinja evaluates no constant while it compiles
+def _printable(context: Context, value: Any) -> Any:
+    """What ``{{ … }}`` may print. Jinja itself would print "None", Python's notation of a list, and where a method lies."""
     if value.__class__ is str:
         return value
     if value is None:
         raise RowSkipped("a value that the template prints is null")
     if isinstance(value, list | tuple | dict):
         raise TypeError("prints a list or a mapping as it is; join its items, or print one of them")
+    if callable(value) and not isinstance(value, Undefined):
+        raise TypeError(
+            f"prints the method `{getattr(value, '__name__', value)}` and not what it gives; write `()` after it"
+        )
     return value
 
 
@@ -116,7 +139,9 @@ _WORDS: dict[type, str] = {
 
 
 def _environment() -> _Sandbox:
-    environment = _Sandbox(undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printable, cache_size=0)
+    environment = _Sandbox(
+        undefined=StrictUndefined, keep_trailing_newline=True, finalize=_printable, cache_size=0, optimized=False
+    )
     environment.globals.clear()
     for name in ("random", "center", "format"):  # "%999999999d" | format(1) is a gigabyte
         del environment.filters[name]
@@ -210,6 +235,7 @@ class Expressions:
     def __call__(self, names: Mapping[str, Any]) -> tuple[Any, ...]:
         context = self._context
         context.parent = names  # type: ignore[assignment]
+        context.vars.clear()  # a name may be called `result` too
         for _ in self._root(context):
             pass
         values = context.vars["result"]
@@ -225,6 +251,16 @@ def _compiled(source: str) -> tuple[_Root, Context]:
     return ENVIRONMENT.from_string(source).root_render_func, Context(ENVIRONMENT, {}, None, {})
 
 
+def _depth(tree: nodes.Node) -> int:
+    """How deep the tree is, told without recursion; one after the other in a list is no depth."""
+    deepest, left = 0, [(tree, 0)]
+    while left:
+        node, depth = left.pop()
+        deepest = max(deepest, depth)
+        left += [(child, depth + 1) for child in node.iter_child_nodes()]
+    return deepest
+
+
 def is_path(source: str) -> bool:
     """Whether a column is named by a plain dotted path, which needs no Jinja."""
     return _PATH.fullmatch(source) is not None
@@ -237,8 +273,9 @@ def text_reads(source: str) -> frozenset[str]:
 
 def expression_reads(source: str) -> frozenset[str]:
     """The names that an expression reads. Raises TemplateSyntaxError, SecurityError."""
+    tree = _parsed("{{ " + source + " }}")  # before it is compiled: what is too deep is said there
     ENVIRONMENT.compile_expression(source)  # one whole expression, not a piece that would close our bracket
-    return frozenset(meta.find_undeclared_variables(_parsed("{{ " + source + " }}")))
+    return frozenset(meta.find_undeclared_variables(tree))
 
 
 def expression_needs(source: str) -> frozenset[str]:
@@ -256,7 +293,13 @@ def _outside_default(node: nodes.Node) -> Iterator[str]:
 
 
 def _parsed(source: str) -> nodes.Template:
-    tree = ENVIRONMENT.parse(source)
+    try:
+        tree = ENVIRONMENT.parse(source)
+        too_deep = _depth(tree) > _DEEPEST
+    except RecursionError:
+        too_deep = True
+    if too_deep:
+        raise TemplateSyntaxError(f"more than {_DEEPEST} brackets, operators or blocks stand within each other", 1)
     for constant in tree.find_all(nodes.Const):
         if isinstance(constant.value, int | float) and abs(constant.value) > _LARGEST:
             raise SecurityError(

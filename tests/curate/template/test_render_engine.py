@@ -522,3 +522,18 @@ def test_what_messages_hold_besides_goes_to_extra_as_json():
 def test_the_row_s_own_text_is_never_evaluated_split_or_cut(tmp_path, text):
     engine = made(tmp_path, "Say: {{ text }}.")
     assert engine.render("r", {"text": text})[0].messages[0]["content"] == f"Say: {text}."
+
+
+def test_a_role_may_be_called_result(tmp_path):
+    head = HEAD.replace("columns: {", "columns: {result: country | upper, other: result | default('none'), ")
+    engine = Engine(
+        make(
+            tmp_path,
+            head,
+            "  - {name: t, kind: forward, style: plain, input: '{{ result }} {{ country }}', target: '{{ city }}'}\n",
+        )
+    )
+    for country in ("Chad", "Peru"):
+        assert engine.roles({"country": country, "city": "x"})["other"] == "none"
+        rendered = engine.render(country, {"country": country, "city": "x"})[0]
+        assert rendered.messages[0]["content"] == f"{country.upper()} {country}"

@@ -1,0 +1,167 @@
+"""Templates from outside the library run in a process of their own, with limits on memory and time.
+
+    guard(function, *arguments)          the function's value, of a module-level function; or its TamisError
+
+The sandbox (curate/template/sandbox.py) keeps a template from files and from Python, and counts what a text grows to between
+two calls. What one call into C does with a text (``replace`` of nothing, ``join``, ``indent``) it cannot see: that must end
+where the system ends it. A row that takes over SECONDS of processor time is ended by a timer, one that needs over MEMORY more
+than the process has at its start by the system; either way one sentence names the file and the row. One such process is
+started when it is first needed, takes half a second to start, and is used again; it ends with its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+from curate.contract.errors import TamisError, TemplateError
+from curate.contract.processes import end_with_parent
+from curate.template import sandbox
+
+MEMORY = 2 << 30  # bytes
+SECONDS = 5.0  # of processor time for one row, where it cannot be stopped sooner (curate/template/sandbox.py, SLOWEST)
+_NAME = 512  # bytes of what is told of the row
+
+
+def outside(template_set: str) -> bool:
+    """Whether a set is a file of its own, and none of the library."""
+    return template_set.endswith(".yaml")
+
+
+def guard(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls a module-level function with picklable arguments. Raises its TamisError, or TemplateError where it was ended."""
+    with _LOCK:
+        if _inside():
+            return function(*arguments)
+        return _started().call(function, *arguments)
+
+
+def at(what: str) -> None:
+    """Says what comes next, a file and a row, so that it is known if it is the last; and starts its time."""
+    if _ROW is not None:
+        told = what.encode("utf-8", "replace")[: _NAME - 1]
+        _ROW[0 : len(told) + 1] = told + b"\0"
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
+
+
+def rest() -> None:
+    """Between rows: no time is counted."""
+    if _ROW is not None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+# --- the process ------------------------------------------------------------------------------------------------------
+
+_LOCK = threading.RLock()
+_ROW: Any = None  # in the process with limits: shared memory for what it is at
+_CURRENT: _Guarded | None = None
+
+
+class _Guarded:
+    """The process, from outside."""
+
+    def __init__(self) -> None:
+        context = get_context("spawn")
+        self.row = context.RawArray("c", _NAME)
+        self.ours, theirs = context.Pipe()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent to act on
+        try:
+            self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, self.row), daemon=True)
+            self.process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        theirs.close()
+        self.pid = os.getpid()
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        try:
+            self.ours.send((function, arguments))
+            good, value = self.ours.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            raise TemplateError(f"{self.row.value.decode('utf-8', 'replace') or 'a template'}: {self._why()}") from None
+        except BaseException:  # Ctrl-C in the middle: the answer that comes would be taken for the next one's
+            self.end()
+            raise
+        if good:
+            return value
+        raise value
+
+    def _why(self) -> str:
+        global _CURRENT
+        _CURRENT = None
+        mend = "make the template simpler, or leave the row out"
+        if self.process.exitcode == -signal.SIGPROF:
+            return f"was stopped, since it takes over {SECONDS:g} s; {mend}"
+        return f"was stopped, since it needs more than {MEMORY >> 30} GiB of memory; {mend}"
+
+    def end(self) -> None:
+        global _CURRENT
+        _CURRENT = None
+        with contextlib.suppress(OSError):
+            self.ours.close()
+        self.process.terminate()
+        self.process.join()
+
+
+def _inside() -> bool:
+    return _ROW is not None
+
+
+def _started() -> _Guarded:
+    global _CURRENT
+    if _CURRENT is None or _CURRENT.pid != os.getpid() or not _CURRENT.process.is_alive():
+        _CURRENT = _Guarded()
+        atexit.register(_CURRENT.end)
+    return _CURRENT
+
+
+def _serve(pipe: Connection, row: Any) -> None:
+    global _ROW
+    _ROW = row
+    end_with_parent()
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    _limit()
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            with sandbox.watched():
+                answer = True, function(*arguments)
+        except (TamisError, MemoryError) as error:
+            answer = False, _sentence(error)
+        finally:
+            rest()
+        pipe.send(answer)
+
+
+def _sentence(error: Exception) -> Exception:
+    if isinstance(error, TamisError):
+        error.__traceback__ = None
+        return error
+    return TemplateError(
+        f"{_ROW.value.decode('utf-8', 'replace') or 'a template'}: was stopped, since it needs more than "
+        f"{MEMORY >> 30} GiB of memory; make the template simpler, or leave the row out"
+    )
+
+
+def _limit() -> None:
+    if sys.platform != "linux":  # elsewhere the system does not count, and the limits of the sandbox are all there is
+        return
+    import resource
+
+    with open("/proc/self/status", encoding="ascii") as file:
+        now = next(int(line.split()[1]) << 10 for line in file if line.startswith("VmData:"))
+    resource.setrlimit(resource.RLIMIT_DATA, (now + MEMORY, now + MEMORY))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
