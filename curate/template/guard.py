@@ -139,7 +139,7 @@ def _serve(pipe: Connection, row: Any) -> None:
         try:
             with sandbox.watched():
                 answer = True, function(*arguments)
-        except (TamisError, MemoryError) as error:
+        except Exception as error:
             answer = False, _sentence(error)
         finally:
             rest()
@@ -150,6 +150,8 @@ def _sentence(error: Exception) -> Exception:
     if isinstance(error, TamisError):
         error.__traceback__ = None
         return error
+    if not isinstance(error, MemoryError):  # a mistake of ours
+        return RuntimeError(f"{type(error).__name__}: {error}")
     return TemplateError(
         f"{_ROW.value.decode('utf-8', 'replace') or 'a template'}: was stopped, since it needs more than "
         f"{MEMORY >> 30} GiB of memory; make the template simpler, or leave the row out"
