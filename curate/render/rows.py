@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import gc
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -45,7 +45,8 @@ def render_rows(
     templates: str = "one",
     no_options: float = 0.0,
     inversions: float = 0.15,
-    styles: dict[str, float] | None = None,
+    styles: dict[str, Any] | None = None,
+    leave_out: dict[str, Any] | None = None,
     few_shot: dict[str, Any] | None = None,
     exemplars: pl.DataFrame | None = None,
     seed: int = 0,
@@ -58,6 +59,7 @@ def render_rows(
     inversions: the share of records that are put in a template turned around, by hand or by rule, where one applies.
     styles: of the other records, the share of each style (canonical, terse, plain, detailed) where a template of it applies;
         the styles that are not named share the rest. If left out: {canonical: 0.6}.
+    leave_out: templates that are not used, set name: [template names], as `tamis eval --by template` finds them to be worse.
     few_shot: solved examples before the question; options of curate/render/few_shot.py.
     exemplars: the rows to take examples from (id, template_set, fields), which go to removed where they are among the rows;
         if left out, they are set aside of the rows themselves.
@@ -68,20 +70,22 @@ def render_rows(
     references, shots``, with ``messages`` filled; removed has the rows that no template takes, with ``stage`` and ``reason``.
     A conversation (``pools/messages``, ``pools/conversations``) keeps its messages; its template is called "as_is".
 
-    Raises RequestError: a share that is none, a style that a set has no template of. Raises TemplateError: a template that is wrong or fails, or a name in
+    Raises RequestError: a share that is none, a style that a set has no template of, a name to leave out that it has not. Raises TemplateError: a template that is wrong or fails, or a name in
     ``templates`` that none of the sets has. Cost: two to three microseconds a row where the set compiles to expressions
     (curate/render/vector.py), else 12.
     """
     _check_share("no_options", no_options)
     _check_share("inversions", inversions)
     sets = rows[columns.TEMPLATE_SET].unique().sort().to_list()
-    if problem := styles and styles_problem(styles, [load_set(name, folder) for name in sets]):
+    used = [without(load_set(name, folder), leave_out) for name in sets]
+    if problem := styles and styles_problem(styles, used):
         raise RequestError(f"render: {problem}")
-    _check_name(templates, [load_set(name, folder) for name in sets])
+    _check_name(templates, used)
     if few_shot is not None and exemplars is None:
         exemplars = rows.filter(pl.col(columns.ID).is_in(_set_aside(rows, few_shot, seed).implode()))
     shares = tuple(sorted((STYLES if styles is None else styles).items()))
-    asked = _Asked(templates, no_options, inversions, shares, few_shot, exemplars, seed, folder)
+    left = tuple((name, tuple(some)) for name, some in sorted((leave_out or {}).items()))
+    asked = _Asked(templates, no_options, inversions, shares, left, few_shot, exemplars, seed, folder)
     composer = _composer(asked)
     kept, removed = [], []
     with bar(rows.height, "rendering") as advance:
@@ -101,6 +105,7 @@ class _Asked(NamedTuple):
     no_options: float
     inversions: float
     styles: tuple[tuple[str, float], ...]
+    leave_out: tuple[tuple[str, tuple[str, ...]], ...]
     few_shot: dict[str, Any] | None
     exemplars: pl.DataFrame | None
     seed: int
@@ -130,10 +135,7 @@ def _rendered_here(rows: pl.DataFrame, asked: _Asked) -> tuple[pl.DataFrame, pl.
 
 def _rendered(rows: pl.DataFrame, asked: _Asked, composer: Composer | None) -> tuple[pl.DataFrame, pl.DataFrame]:
     names = rows[columns.TEMPLATE_SET].unique().sort().to_list()
-    renderers = {
-        name: _renderer(name, asked.folder, asked.seed, asked.no_options, asked.inversions, asked.styles)
-        for name in names
-    }
+    renderers = {name: _renderer(name, asked) for name in names}
     return _Chunk(rows, renderers, asked.templates, composer).render()
 
 
@@ -161,16 +163,26 @@ def styles_problem(styles: dict[str, Any], sets: Sequence[TemplateSet] = ()) -> 
     return None
 
 
-def _renderer(
-    name: str,
-    folder: Path | None,
-    seed: int,
-    no_options: float,
-    inversions: float,
-    styles: tuple[tuple[str, float], ...],
-) -> _Renderer:
-    source_hash = load_set(name, folder).source_hash
-    return _compiled(name, folder, source_hash, seed, no_options, inversions, styles, threading.get_ident())
+def without(template_set: TemplateSet, leave_out: Mapping[str, Sequence[str]] | None) -> TemplateSet:
+    """The set without the templates to leave out. Raises RequestError: it has no such template, or none is left."""
+    names = (leave_out or {}).get(template_set.name, ())
+    known = [template.name for template in template_set.templates]
+    if unknown := [name for name in names if name not in known]:
+        raise RequestError(
+            f"render: leave_out: {template_set.name} has no template '{unknown[0]}'{nearest(unknown[0], known)}; its templates "
+            f"are {', '.join(known)}"
+        )
+    left = tuple(template for template in template_set.templates if template.name not in names)
+    if known and not left:
+        raise RequestError(
+            f"render: leave_out leaves {template_set.name} no template; keep one, or leave its source out"
+        )
+    return replace(template_set, templates=left) if names else template_set
+
+
+def _renderer(name: str, asked: _Asked) -> _Renderer:
+    options = (asked.seed, asked.no_options, asked.inversions, asked.styles, dict(asked.leave_out).get(name, ()))
+    return _compiled(name, asked.folder, load_set(name, asked.folder).source_hash, threading.get_ident(), *options)
 
 
 @functools.lru_cache(maxsize=256)
@@ -178,14 +190,16 @@ def _compiled(
     name: str,
     folder: Path | None,
     source_hash: str,
+    thread: int,
     seed: int,
     no_options: float,
     inversions: float,
     styles: tuple[tuple[str, float], ...],
-    thread: int,
+    left_out: tuple[str, ...],
 ) -> _Renderer:
     """A set, compiled once for all the shards of a process. The hash stands for the file's content; an engine is one thread's."""
-    engine = Engine(load_set(name, folder), seed, no_options, inversions, dict(styles))
+    template_set = without(load_set(name, folder), {name: left_out})
+    engine = Engine(template_set, seed, no_options, inversions, dict(styles))
     return _Renderer(engine, compile_set(engine))
 
 

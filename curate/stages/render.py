@@ -12,7 +12,7 @@ from curate.contract.errors import RequestError
 from curate.contract.methods import Parameter
 from curate.load.source import template_sets
 from curate.render import few_shot
-from curate.render.rows import render_rows, styles_problem
+from curate.render.rows import render_rows, styles_problem, without
 from curate.rows import token_counts
 from curate.run.job import Job
 from curate.run.stage import Before, Step
@@ -27,7 +27,7 @@ IMPLIED: dict[str, Any] = {}
 ROLE = "phrasing"
 EXAMPLE = """\
 render: {templates: one, few_shot: {share: 0.5, shots: [1, 4]}}"""
-_OPTIONS = ("templates", "no_options", "inversions", "styles", "few_shot")
+_OPTIONS = ("templates", "no_options", "inversions", "styles", "leave_out", "few_shot")
 
 
 def options() -> tuple[Parameter, ...]:
@@ -42,6 +42,12 @@ def bind(given: Any, ask: Ask) -> Step | None:
             ask.say(f"render: {option} is {share}; it is a share and lies between 0 and 1", option)
     if bound["styles"] is not None and (problem := styles_problem(bound["styles"])):
         ask.say(f"render: {problem}", "styles")
+    for name, some in (bound["leave_out"] or {}).items():
+        if not isinstance(some, list) or not all(isinstance(one, str) for one in some):
+            ask.say(
+                f"render: leave_out: {name} is {some!r:.60}; write a list of its templates, as in [{name}: [gist, recap]]",
+                "leave_out",
+            )
     if bound["few_shot"] is not None:
         bound["few_shot"] = _few_shot(bound["few_shot"], ask)
     return Step(kind="render", name="render", method="templates", options=bound, written=bound)
@@ -50,7 +56,8 @@ def bind(given: Any, ask: Ask) -> Step | None:
 def reads(step: Step, before: Before) -> dict[str, Any]:
     folder = before.recipe.folder
     named = {str(one.options["template"]) for one in before.need("load").step.bound if one.options.get("template")}
-    sets = [load_set(name, folder) for name in sorted(named)]
+    leave_out = step.options["leave_out"] or {}
+    sets = [without(load_set(name, folder), leave_out) for name in sorted({*named, *leave_out})]
     if problem := step.options["styles"] and styles_problem(step.options["styles"], sets):
         raise RequestError(f"render: {problem}")
     facts: dict[str, Any] = {"sets": template_sets(before.need("load").step.bound, folder, "source_hash")}

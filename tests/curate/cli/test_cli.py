@@ -157,7 +157,7 @@ def test_show_gives_one_template_or_those_that_are_derived() -> None:
     assert wrong.returncode == 2 and f"has no template '{name}x'. Did you mean '{name}'?" in wrong.stderr
 
 
-def test_shares_of_styles_are_checked_before_anything_runs(tmp_path: Path) -> None:
+def test_styles_and_what_is_left_out_are_checked_before_anything_runs(tmp_path: Path) -> None:
     from conftest import write_jsonl
 
     write_jsonl(tmp_path / "a.jsonl", [{"name": f"Land {i}", "town": f"Town {i}"} for i in range(5)])
@@ -166,14 +166,18 @@ def test_shares_of_styles_are_checked_before_anything_runs(tmp_path: Path) -> No
         "record: {prompt: '{{ name }}', response: '{{ town }}'}\nexample: {name: A, town: B}\ntemplates:\n"
         "  - {name: t, kind: forward, style: plain, input: '{{ name }}?', target: '{{ answer }}'}\n"
     )
-    for styles, said in {
-        "{canonical: 0.5}": "mine.yaml has no such template to draw; it has plain, so write one",
-        "{canonic: 0.5}": "there is no style 'canonic'. Did you mean 'canonical'?",
-        "{plain: 1.5}": "plain is 1.5; it is a share and lies between 0 and 1",
-        "{plain: 0.7, terse: 0.7}": "the shares come to 1.4",
+    for options, said in {
+        "leave_out: {mine.yaml: [tt]}": "mine.yaml has no template 'tt'. Did you mean 't'?",
+        "leave_out: {mine.yaml: [t]}": "leaves mine.yaml no template",
+        "leave_out: {mine.yaml: t}": "mine.yaml is 't'; write a list of its templates",
+        "leave_out: {flan/sst2: [t]}": "there is no template set 'flan/sst2'",
+        "styles: {canonical: 0.5}": "mine.yaml has no such template to draw; it has plain, so write one",
+        "styles: {canonic: 0.5}": "there is no style 'canonic'. Did you mean 'canonical'?",
+        "styles: {plain: 1.5}": "plain is 1.5; it is a share and lies between 0 and 1",
+        "styles: {plain: 0.7, terse: 0.7}": "the shares come to 1.4",
     }.items():
         recipe = "name: few\nload:\n  - files: {path: a.jsonl, name: a, template: mine.yaml, license: mit}\n"
-        (tmp_path / "recipe.yaml").write_text(f"{recipe}render: {{styles: {styles}}}\n")
+        (tmp_path / "recipe.yaml").write_text(f"{recipe}render: {{{options}}}\n")
         done = tamis("run", "recipe.yaml", "--plan", cwd=tmp_path)
         assert done.returncode == 2 and said in done.stderr, done.stderr
         assert "Traceback" not in done.stderr

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from curate.contract.errors import TemplateError
+from curate.contract.errors import RequestError, TemplateError
 from curate.render.rows import render_rows
-from curate.rows.table import LOAD_SCHEMA, RENDER_SCHEMA
+from curate.rows.table import LOAD_SCHEMA, MESSAGES_TYPE, RENDER_SCHEMA
+from curate.template.sets import load_set
 
 SST2 = "flan/sentiment/sst2"
 
@@ -151,3 +153,20 @@ def test_an_integer_of_more_than_64_bits_keeps_its_digits():
     kept, removed = render_rows(rows)
     assert not removed.height
     assert [messages[0]["content"] for messages in kept["messages"]] == [str(number) for number in numbers]
+
+
+def test_templates_that_are_left_out_are_not_drawn(tmp_path):
+    name = "flan/sentiment/sst2"
+    known = [template.name for template in load_set(name).templates]
+    fields = orjson.dumps({"sentence": "a quietly funny film about bees", "label": 1}).decode()
+    table = pl.DataFrame(
+        {"id": [f"{i:032x}" for i in range(400)], "template_set": [name] * 400, "fields": [fields] * 400}
+    )
+    table = table.with_columns(pl.lit(None, MESSAGES_TYPE).alias("messages"))
+    all_, _ = render_rows(table)
+    kept, removed = render_rows(table, leave_out={name: known[:2]})
+    assert set(known[:2]) <= set(all_["template"])
+    assert not set(known[:2]) & set(kept["template"])
+    assert removed.height == 0
+    with pytest.raises(RequestError, match="leaves flan/sentiment/sst2 no template"):
+        render_rows(table, leave_out={name: known})
