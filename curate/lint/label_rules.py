@@ -117,14 +117,15 @@ _AUXILIARY = (
     r"(?:is|are|was|were|am|do|does|did|can|could|may|might|must|should|shall|will|would|has|have|had)(?:n['’]t)?"
 )
 _SENTENCE = r"(?:[^?!.\n]|\.(?=\w)|\n(?!\n))*"
-_WH = r"(?:what|which|who|whom|whose|where|when|why|how|or)"
+_WH = r"(?:what|which|who|whom|whose|where|when|why|how|or(?! not\b))"
+_TELL = r"(?:check|decide|determine|indicate|judge|predict|say|see|tell(?: me| us)?|think about|find out)"
 _POLAR = re.compile(
     rf"(?:\A|[.?!:;,–—\n\"“”(\x00-]|\b(?:and|so|then|but|now|or)\b)\s*{_AUXILIARY}\b{_SENTENCE}(?:\?|:\s*[\"“]?\x00)"
-    rf"|\b(?:whether|if)\b{_SENTENCE}\?"
+    rf"|\bif\b{_SENTENCE}\?|\bwhether\b|\b{_TELL} if\b"
     rf"|(?:\A|[.?!:\n\x00])(?!{_SENTENCE}\b{_WH}\b)[ ]*\w(?:[^?!.\n\x00]|\.(?=\w))*\?",
     re.IGNORECASE,
 )
-_POLAR_ROW = re.compile(rf"\s*{_AUXILIARY}\b[^?!.]*\?\s*", re.IGNORECASE)
+_POLAR_ROW = re.compile(rf"\s*{_AUXILIARY}\b[^?!.]*\??\s*", re.IGNORECASE)
 
 
 def _polar(subject: Subject, template: Template, text: str) -> bool:
@@ -184,7 +185,7 @@ def _labels(template_set: TemplateSet) -> frozenset[str]:
     answer, columns = template_set.answer, template_set.columns
     own = frozenset({answer} if answer in columns else ())
     read = reads(answer) & columns.keys() if answer and isinstance(template_set.choices, tuple) else frozenset()
-    if len(read) != 1:
+    if len(read) != 1 or (answer and _NESTED.search(answer)):
         return own
     sources = {role: (reads(source), source) for role, source in columns.items()}
     raw, _ = sources[min(read)]

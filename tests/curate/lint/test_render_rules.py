@@ -332,7 +332,7 @@ def told(tmp_path: Path, text: str) -> set[str]:
     [
         "Is it glad?", "{{ line }} Would you call that a glad line?", "Going by this, is it glad?", "Is this a glad line: {{ line }}",
         "Glad?", "Backed by the words?", "Tell me, is it\nglad?", "{{ line }} Can you say whether it is glad?", "Yes or no:",
-        'Is "{{ line }}" a glad thing to say?', "{% if not options %}Yes or no.{% endif %}", "Doesn't it sound glad?",
+        'Is "{{ line }}" a glad thing to say?', "{% if not options %}Yes or no.{% endif %}", "Doesn't it sound glad?", "Glad or not?", "Determine if it is glad.", "Say whether it is glad.",
         '{{ "Yes or no?" if not options else "" }}', "{% if options %}Pick:{% else %}Say yes or no.{% endif %}",
     ],
 )  # fmt: skip
@@ -343,7 +343,7 @@ def test_yes_and_no_are_the_words_of_a_question_that_asks_for_them(tmp_path, ask
 @pytest.mark.parametrize(
     "asked",
     [
-        "Mood:", "How glad is it?", "What do you say?", "{% if options %}Yes or no?{% endif %} So:", "Which is it?",
+        "Mood:", "How glad is it?", "What do you say?", "{% if options %}Yes or no?{% endif %} So:", "Which is it?", "If it is glad, do not ask me.",
         "{% if not options %}Well:{% else %}Yes or no?{% endif %}", "In what mood was whoever wrote this?",
     ],
 )  # fmt: skip
@@ -362,6 +362,10 @@ def test_a_question_of_the_row_asks_for_yes_and_no_too(tmp_path):
     assert told(tmp_path, asks.replace("we danced until the lamps went out", "'Why did we dance?'")) == {
         "unknowable-labels"
     }
+    assert (
+        told(tmp_path, asks.replace("we danced until the lamps went out", "did we dance until the lamps went out"))
+        == set()
+    )
     assert told(tmp_path, asks) == {"unknowable-labels"}
 
 
@@ -420,6 +424,16 @@ def test_a_role_that_is_computed_from_the_label_alone_is_the_label_too(tmp_path)
     assert told(tmp_path, used + one("{{ line }} {{ 1 if merry else 0 }}", head="").replace('"x"', '"y"')) == {
         "label-condition"
     }
+    within = HEAD.replace("label: label}", 'label: \'{"n": label, "of": note}\'}').replace(
+        "answer: label", "answer: label.n"
+    )
+    assert (
+        told(
+            tmp_path,
+            one("{{ line }} {{ label.of }} Sad, glad?", head=within) + one("{{ note }}", head="").replace('"x"', '"y"'),
+        )
+        == set()
+    )
     nested = HEAD.replace(
         "columns: {line: line, note: note, label: label}", "columns: {line: it.line, note: it.note, label: it.label}"
     )
