@@ -120,9 +120,9 @@ _SENTENCE = r"(?:[^?!.\n]|\.(?=\w)|\n(?!\n))*"
 _WH = r"(?:what|which|who|whom|whose|where|when|why|how|or(?! not\b))"
 _TELL = r"(?:check|decide|determine|indicate|judge|predict|say|see|tell(?: me| us)?|think about|find out)"
 _POLAR = re.compile(
-    rf"(?:\A|[.?!:;,–—\n\"“”(\x00-]|\b(?:and|so|then|but|now|or)\b)\s*{_AUXILIARY}\b{_SENTENCE}(?:\?|:\s*[\"“]?\x00)"
+    rf"(?:\A|[.?!:;,–—\n\"“”(\x00-]|\b(?:and|so|then|but|now|or)\b)\s*{_AUXILIARY}\b{_SENTENCE}(?:\?|:\s*[\"“]?\x00|\x00[\"”]?[ ]*(?:\n|\Z))"
     rf"|\bif\b{_SENTENCE}\?|\bwhether\b|\b{_TELL} if\b"
-    rf"|(?:\A|[.?!:\n\x00])(?!{_SENTENCE}\b{_WH}\b)[ ]*\w(?:[^?!.\n\x00]|\.(?=\w))*\?",
+    rf"|(?:\A|[.?!:\n\x00])(?!{_SENTENCE}\b{_WH}\b)[ ]*\w+(?:[ ]\w[^?!.\n]*|[^?!.\n\x00]*)\?",
     re.IGNORECASE,
 )
 _POLAR_ROW = re.compile(rf"\s*{_AUXILIARY}\b[^?!.]*\??\s*", re.IGNORECASE)

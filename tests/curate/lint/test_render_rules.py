@@ -332,7 +332,7 @@ def told(tmp_path: Path, text: str) -> set[str]:
     [
         "Is it glad?", "{{ line }} Would you call that a glad line?", "Going by this, is it glad?", "Is this a glad line: {{ line }}",
         "Glad?", "Backed by the words?", "Tell me, is it\nglad?", "{{ line }} Can you say whether it is glad?", "Yes or no:",
-        'Is "{{ line }}" a glad thing to say?', "{% if not options %}Yes or no.{% endif %}", "Doesn't it sound glad?", "Glad or not?", "Determine if it is glad.", "Say whether it is glad.",
+        'Is "{{ line }}" a glad thing to say?', "{% if not options %}Yes or no.{% endif %}", "Doesn't it sound glad?", "Glad or not?", "A glad sense of {{ note }}?", "Would you call glad what is said in {{ note }}\nand", "Determine if it is glad.", "Say whether it is glad.",
         '{{ "Yes or no?" if not options else "" }}', "{% if options %}Pick:{% else %}Say yes or no.{% endif %}",
     ],
 )  # fmt: skip
@@ -343,7 +343,7 @@ def test_yes_and_no_are_the_words_of_a_question_that_asks_for_them(tmp_path, ask
 @pytest.mark.parametrize(
     "asked",
     [
-        "Mood:", "How glad is it?", "What do you say?", "{% if options %}Yes or no?{% endif %} So:", "Which is it?", "If it is glad, do not ask me.",
+        "Mood:", "How glad is it?", "What do you say?", "{% if options %}Yes or no?{% endif %} So:", "Which is it?", "{{ note }}?", "So {{ note }}?", "If it is glad, do not ask me.",
         "{% if not options %}Well:{% else %}Yes or no?{% endif %}", "In what mood was whoever wrote this?",
     ],
 )  # fmt: skip
