@@ -93,14 +93,22 @@ def import_sets(
     compat: Annotated[
         str, typer.Option(help="promptsource: raw cuts nothing; t0 cuts what is printed at 2,048 characters, as P3 is.")
     ] = "raw",
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="promptsource: real rows, on which both must render the same as well."),
+    ] = None,
+    header: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="The columns of a CSV or TSV without names: sentence,label.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Another project's templates as sets of ours (SuperNI: as rows). Findings say what is not converted, and why."""
     from curate.contract import progress
     from curate.importers import command
 
+    columns = [name.strip() for name in header.split(",")] if header else None
     with progress.shown():
-        converted = command.imported(format, path, compat)
+        converted = command.imported(format, path, compat, data=data, header=columns)
     if out is not None:
         converted.write(out)
     elif not as_json:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
-from curate.contract.errors import RequestError
+from curate.contract.errors import RequestError, TemplateError
 from curate.contract.files import whole
 from curate.contract.progress import track
 from curate.importers import flan, p3_sets, promptsource, superni
 from curate.importers.promptsource import Compat
+from curate.template import sandbox
 from curate.template.sets import Finding
 
 FORMATS = {"promptsource": (".yaml", ".yml"), "superni": (".json", ".json.gz"), "flan": (".json", ".py")}
@@ -54,12 +57,21 @@ class Imported:
                 temporary.write_text(text, "utf-8")
 
 
-def imported(format: str, path: Path, compat: str = "raw") -> Imported:
+def imported(
+    format: str,
+    path: Path,
+    compat: str = "raw",
+    *,
+    data: str | None = None,
+    header: list[str] | None = None,
+    limit: int = 1_000,
+) -> Imported:
     """Reads a file, or every file of the format in a folder and below. promptsource and flan give template sets (``.yaml``),
     superni gives rows for the set pools/superni (``.jsonl``).
 
-    Raises RequestError: an unknown format, no such file. Raises TemplateError or SourceError: a file that is not of the
-    format, with file:line.
+    data, header: a path that the source `files` reads, whose first ``limit`` rows the templates of the one file of promptsource
+    are tried on. Raises RequestError: an unknown format, no such file. Raises TemplateError or SourceError: a file that is
+    not of the format, with file:line; one among several of promptsource is a finding.
     """
     if format not in FORMATS:
         raise RequestError(f"there is no format '{format}'; the formats are {', '.join(FORMATS)}")
@@ -69,17 +81,36 @@ def imported(format: str, path: Path, compat: str = "raw") -> Imported:
     paths = sorted(p for p in path.rglob("*") if p.name.endswith(endings)) if path.is_dir() else [path]
     if not paths or not all(p.is_file() for p in paths):
         raise RequestError(f"{path}: there is no file that ends in {' or '.join(endings)}")
+    if data is not None and (format != "promptsource" or len(paths) > 1):
+        raise RequestError("--data: name the one file of promptsource that these rows are for")
+    rows = [] if data is None else list(islice(_rows(data, header), limit))
     out = Imported()
-    for one in track(paths, "importing"):
-        if format == "promptsource":
-            _promptsource(one, "t0" if compat == "t0" else "raw", out)
-        else:
-            (_superni if format == "superni" else _flan)(one, out)
+    with sandbox.watched():
+        for one in track(paths, "importing"):
+            if format == "promptsource":
+                _promptsource(one, "t0" if compat == "t0" else "raw", rows, out, alone=len(paths) == 1)
+            else:
+                (_superni if format == "superni" else _flan)(one, out)
     return out
 
 
-def _promptsource(path: Path, compat: Compat, out: Imported) -> None:
-    converted = p3_sets.convert(promptsource.read(path), compat)
+def _rows(data: str, header: list[str] | None) -> Iterator[dict[str, Any]]:
+    from curate.load import files
+
+    for raw in files.load(path=data, header=header, data=Path()):
+        if raw.fields is not None:  # a line that is no row is told by a run
+            yield dict(raw.fields)
+
+
+def _promptsource(path: Path, compat: Compat, rows: list[dict[str, Any]], out: Imported, *, alone: bool) -> None:
+    try:
+        converted = p3_sets.convert(promptsource.read(path), compat, rows)
+    except TemplateError as error:
+        if alone:
+            raise
+        where, _, why = str(error).partition(": ")
+        out.findings.append(Finding("not-read", where, why, "mend the file; the others were imported without it"))
+        return
     out.files.update({f"{one.name}.yaml": one.yaml for one in converted.sets})
     out.findings += converted.findings
     out.total += converted.total

@@ -4,12 +4,13 @@
     [{"premise": "a quiet harbour town 7", "label": 1}, …]
 
 How a name is used says what it is: `x.text[0]` a mapping with a list of texts, `for x in y` a list, `x == "no"` one of the
-constants that it is compared with, an index a small number. The first half of the rows follows that; the second also
-tries other types for names whose use says little. The same sources always give the same rows.
+constants that it is compared with, an index a small number. Every other row follows that; those between also
+try other types for names whose use says little. The same sources always give the same rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,22 +29,28 @@ _SAME_FILTERS = {"list", "unique", "sort", "reverse", "select", "reject", "selec
 _ITEM_FILTERS = {"first", "last", "random", "choice", "min", "max"}
 _NUMBERS = nodes.Sub | nodes.Mul | nodes.Div | nodes.Neg | nodes.FloorDiv | nodes.Mod
 _NONE = object()
+_TAME = 40  # rows before the first that have empty values
 
 
 @dataclass(eq=False)
 class _Shape:
     """What the sources say of one value. members: of a mapping. item: of a list, whose item says of which list it is.
-    values: constants it is compared with; holds: texts that it contains. sizes: lengths it is compared with. split: the
-    separator of a text and the shape of its parts. one_of: the list that it is looked up in."""
+    values: constants it is compared with; holds: texts that it may contain; needs: that it
+    contains, in this order. sizes: lengths it is compared with. split: the
+    separator of a text and the shape of its parts. one_of: the list that it is looked up in. same: another value that it is compared with.
+    counted: its length is asked for."""
 
     members: dict[str, _Shape] = field(default_factory=dict)
     item: _Shape | None = None
     of: _Shape | None = None
     values: list[Any] = field(default_factory=list)
     holds: list[str] = field(default_factory=list)
+    needs: list[str] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     split: tuple[str, _Shape] | None = None
     one_of: _Shape | None = None
+    same: _Shape | None = None
+    counted: bool = False
     kind: str = ""  # "text", "number", "index", or "item" where only that is known
 
     @property
@@ -149,16 +156,20 @@ class _Reader:
             elif other is not None and other.kind != "text":
                 other.items().used_as("index")
             return
+        for shape, side in ((one, right), (other, left)):
+            if shape is not None and isinstance(side, nodes.Getattr) and side.attr in ("index", "index0"):
+                shape.used_as("index")
         for shape, value, source in ((one, right_value, left), (other, left_value, right)):
             if value is _NONE:
                 continue
             if isinstance(source, nodes.Filter) and source.name in ("length", "count") and source.node is not None:
                 sized = self.shape(source.node)
                 if sized is not None and isinstance(value, int):
-                    sized.sizes += [value, value + 1]
+                    sized.sizes += [max(0, value + more) for more in (-1, 0, 1)]
             elif shape is not None:
-                shape.values.append(value)
+                shape.values += _around(value)
         if one is not None and other is not None:
+            one.same, other.same = other, one
             for item, free in ((one, other), (other, one)):
                 if item.of is not None:
                     free.one_of = item.of
@@ -192,20 +203,25 @@ class _Reader:
             self.shape(argument)
         if inner is None:
             return None
+        inner.counted |= node.name in ("length", "count")
         first = node.args[0].value if node.args and isinstance(node.args[0], nodes.Const) else None
         if node.name in _TEXT_FILTERS:
             inner.used_as("text")
             return inner
         if node.name in _ITEM_FILTERS:
+            if node.name in ("choice", "random"):
+                inner.items().used_as("item")
             return inner.items()
         if node.name == "join":
             inner.items().used_as("item")
+            return inner.items()
         elif node.name in ("selectattr", "rejectattr") and isinstance(first, str):
             inner.items().member(first).values += [arg.value for arg in node.args[2:] if isinstance(arg, nodes.Const)]
         elif node.name == "map" and node.kwargs and isinstance(node.kwargs[0].value, nodes.Const):
             inner.items().member(str(node.kwargs[0].value.value))
         elif node.name in ("int", "float", "abs", "round"):
             inner.used_as("number")
+            return inner
         return inner if node.name in _SAME_FILTERS else None
 
     def called(self, node: nodes.Call, method: nodes.Getattr) -> _Shape | None:
@@ -227,6 +243,12 @@ class _Reader:
         if method.attr in _TEXT_METHODS:
             inner.used_as("text")
             return inner
+        if method.attr in ("index", "find", "partition", "rpartition") and node.args:
+            separator = self.constant(node.args[0])
+            if isinstance(separator, str) and inner.item is None:
+                inner.used_as("text")
+                inner.needs.append(separator)
+            return None
         if method.attr == "append":
             inner.items().used_as("item")
         elif method.attr == "pop":
@@ -234,36 +256,46 @@ class _Reader:
         return None
 
 
+def _around(value: Any) -> list[Any]:
+    """A constant of a comparison, and numbers on both sides of it."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return [value]
+    return [value, value - 1, value + 1, *([value - 0.05, value + 0.05] if isinstance(value, float) else [])]
+
+
 def rows(
-    sources: list[str], environment: Environment, known: Mapping[str, list[str]], count: int = 40
+    sources: list[str], environment: Environment, known: Mapping[str, list[str]], count: int | None = 40
 ) -> Iterator[dict[str, Any]]:
-    """``count`` rows for all the sources together. known: names that are no columns, with their values. A source that is
+    """``count`` rows for all the sources together, or rows without end. known: names that are no columns, with their values. A source that is
     not valid Jinja is passed over."""
     root, names = _Shape(), set()
     for source in sources:
         try:
             tree = environment.parse(source)
+            read = meta.find_undeclared_variables(tree)
         except TemplateSyntaxError:
             continue
         _Reader(root, dict(known)).visit(tree)
-        names |= meta.find_undeclared_variables(tree)
+        names |= read
     names -= environment.globals.keys() | known.keys()
-    for number in range(count):
+    for number in itertools.count() if count is None else range(count):
         rng = random.Random(number)
         size = rng.choice((2, 3, 3, 4, 4, 5))
-        maker = _Maker(rng, loose=number >= count // 2, texts=number % 2 == 1, size=size)
+        maker = _Maker(rng, loose=number % 2 == 1, texts=number % 4 > 1, size=size, wild=number >= _TAME)
         yield maker.row({name: root.member(name) for name in sorted(names)})
 
 
 @dataclass
 class _Maker:
     """One row. loose: with other types for some columns. texts: what is only indexed is a text, not a list. size: of lists.
+    wild: with empty values.
     made: the value of each shape, by its identity."""
 
     rng: random.Random
     loose: bool
     texts: bool
     size: int
+    wild: bool
     made: dict[int, Any] = field(default_factory=dict)
 
     def row(self, columns: dict[str, _Shape]) -> dict[str, Any]:
@@ -280,13 +312,19 @@ class _Maker:
 
     def new(self, shape: _Shape, top: bool) -> Any:
         rng, plain = self.rng, shape.item is None and not shape.members
+        if shape.same is not None and id(shape.same) in self.made and rng.random() < 0.5:
+            return self.made[id(shape.same)]
+        if self.wild and plain and rng.random() < 0.15:
+            return rng.choice(("", "", 0, 1, None) if top else ("", 0, 1))
         if top and plain and self.loose and rng.random() < 0.3:
             return self.anything()
         if shape.split is not None:
             return shape.split[0].join(map(str, self.list(shape.split[1])))
         if shape.item is not None and shape.kind != "text" and not shape.members:
             return (
-                self.list(shape) if shape.item.known or not self.texts else f"{rng.choice(_TEXTS)} {rng.choice(_TEXTS)}"
+                self.list(shape)
+                if shape.item.known or shape.counted or not self.texts
+                else f"{rng.choice(_TEXTS)} {rng.choice(_TEXTS)}"
             )
         if shape.members and shape.kind != "text":
             return {name: self.value(part) for name, part in shape.members.items()}
@@ -297,11 +335,22 @@ class _Maker:
             return rng.choice((0, 1, 1, 0, 2, 3, -1, *filter(lambda value: numbers and value != -1, shape.values)))
         if shape.kind == "number":
             return rng.choice((0, 1, 2, 3, 0.5, 4.75))
+        if shape.sizes and rng.random() < 0.5:
+            return (" ".join(rng.choice(_TEXTS) for _ in range(50)) * 50)[: rng.choice(shape.sizes)]
+        if shape.needs:
+            parts = (part for one in dict.fromkeys(shape.needs) for part in (one, rng.choice(_TEXTS)))
+            return " ".join((rng.choice(_TEXTS), *parts))
         words = rng.choice(_TEXTS) + (f" {rng.randrange(100)}" if rng.random() < 0.7 else "")
-        return " ".join((words, rng.choice(shape.holds), rng.choice(_TEXTS))) if shape.holds else words
+        return (
+            " ".join((words, rng.choice(shape.holds), rng.choice(_TEXTS)))
+            if shape.holds and rng.random() < 0.6
+            else words
+        )
 
     def list(self, shape: _Shape) -> list[Any]:
         size = self.rng.choice(shape.sizes) if shape.sizes and self.rng.random() < 0.8 else self.size
+        if self.wild and self.rng.random() < 0.3:
+            size = self.rng.choice((0, 0, 1, 6, 8))
         items: list[Any] = []
         item = shape.items()
         for _ in range(size):

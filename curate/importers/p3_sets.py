@@ -15,8 +15,10 @@ import json
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,30 +26,34 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.exceptions import SecurityError
 
 from curate.contract.errors import RowSkipped, TemplateError
-from curate.importers import guess, setfile
+from curate.importers import setfile
+from curate.importers.p3_proof import ROWS, Trials, made_up
+from curate.importers.p3_text import NotConverted, Text, columns, renamed
 from curate.importers.promptsource import ENVIRONMENT, SEPARATOR, Compat, P3File, P3Template, compatible, parsed
 from curate.template import sandbox
 from curate.template.engine import Engine
 from curate.template.sets import TYPED, Finding, read_set
 
 _OWN = "answer_choices"  # P3's name for the choices
-_ROWS = 40
-_PROVEN = 3  # rows that must render, and be equal
 _METRICS = {"Accuracy": "accuracy", "ROUGE": "rouge_l", "BLEU": "bleu", "Squad": "f1"}
-_TOKENS = re.compile(r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|(?<![\w.])[A-Za-z_]\w*|\s+|.""", re.DOTALL)
 _SEGMENTS = re.compile(r"\{\{.*?\}\}+|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _WHOLE_IF = re.compile(r"\{%-?\s*if\s(.+?)-?%\}(.*)\{%-?\s*endif\s*-?%\}", re.DOTALL)
-_SET = re.compile(r"\{%-?\s*set\s[^%]*?=[^%]*%\}")
+_SETS = re.compile(r"\{%-?\s*set\s[^%]*?=[^%]*%\}")
+_BETWEEN = "¦¦¦"  # choices that are put together as a text; |||, which a row may hold, is none of our separators
 _CHOSEN = re.compile(r"\{\{-?\s*answer_choices\s*\[(.+)\]\s*-?\}\}", re.DOTALL)
 _LISTED = re.compile(r"""\{\{(.+)\|\s*join\(\s*(?:"\s*\|\|\|\s*"|'\s*\|\|\|\s*')\s*\)\s*\}\}""", re.DOTALL)
 
 
 class Set(NamedTuple):
-    """A converted set. name: for its file, without an ending."""
+    """A converted set. name: for its file, without an ending. names: of its templates, by P3's id."""
 
     name: str
     yaml: str
-    templates: int
+    names: dict[str, str]
+
+    @property
+    def templates(self) -> int:
+        return len(self.names)
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,6 @@ class Converted:
     @property
     def converted(self) -> int:
         return sum(one.templates for one in self.sets)
-
-
-class _NotConverted(Exception):
-    """Why a template of P3 does not become one of ours."""
 
 
 @dataclass(frozen=True)
@@ -103,22 +105,28 @@ class _Draft:
         return (self.answer, len(self.choices) if isinstance(self.choices, tuple) else self.choices)
 
 
-def convert(file: P3File, compat: Compat = "raw") -> Converted:
-    """A file of P3 as sets of ours, and a finding for each template that is not among them."""
-    drafts, findings, rows = [], [], {}
-    shared = list(_rows(file.templates))
+def convert(file: P3File, compat: Compat = "raw", rows: Sequence[dict[str, Any]] = ()) -> Converted:
+    """A file of P3 as sets of ours, and a finding for each template that is not among them. rows: real ones, for the proof."""
+    drafts, findings, trials = [], [], {}
+    shared = list(islice(made_up(list(file.templates)), ROWS))
     for template in file.templates:
-        rows[template.name] = [{**all, **own} for all, own in zip(shared, _rows([template]), strict=True)]
         try:
-            drafts.append(_proven(file, template, rows[template.name], compat))
-        except _NotConverted as reason:
+            trials[template.name] = _trials(template, compat, shared)
+            trials[template.name].add(rows)
+            drafts.append(_proven(file, trials[template.name], compat))
+        except NotConverted as reason:
             findings.append(_finding(template, str(reason)))
-    sets = []
-    for name, group in _groups(file, _told_apart(drafts)):
-        made, reasons = _together(file, name, group, rows, compat)
-        findings += [_finding(draft.p3, reason) for draft, reason in reasons]
+    sets, groups = [], _groups(_told_apart(drafts))
+    while groups:
+        group = groups.pop(0)
+        made, reasons = _together(file, _set_name(file, len(sets)), group, trials)
         if made is not None:
             sets.append(made)
+        apart = [draft for draft, _ in reasons]
+        if apart and len(group) > 1:  # what is proven by itself goes to a set of its own
+            groups += [apart] if made is not None else [[draft] for draft in apart]
+        else:
+            findings += [_finding(draft.p3, reason) for draft, reason in reasons]
     return Converted(sets, findings, len(file.templates))
 
 
@@ -139,83 +147,77 @@ def _finding(template: P3Template, reason: str) -> Finding:
     )
 
 
-def _rows(templates: Any) -> Iterator[dict[str, Any]]:
-    """Rows for the templates; every fifth has texts longer than P3's cut, every seventh texts with space around them."""
-    known = {"answer_choices": next((list(t.fixed_choices) for t in templates if t.fixed_choices), [])}
-    sources = [source for template in templates for source in (template.jinja, template.choices or "")]
-    for number, row in enumerate(guess.rows(sources, ENVIRONMENT, known, _ROWS)):
-        for name, value in row.items():
-            if isinstance(value, str) and len(value) > 20 and number % 5 == 4:
-                row[name] = f"{value} " * 120
-            elif isinstance(value, str) and len(value) > 20 and number % 7 == 6:
-                row[name] = f" {value}\n"
-        yield row
-
-
 # --- one template ----------------------------------------------------------------------------------------------------
 
 
-def _proven(file: P3File, template: P3Template, rows: list[dict[str, Any]], compat: Compat) -> _Draft:
-    """The first of the ways to write the template that renders the same as P3."""
+def _trials(template: P3Template, compat: Compat, shared: list[dict[str, Any]]) -> Trials:
     try:
         _refuse(parsed(compatible(template.jinja, compat)))
         _refuse(parsed(template.choices or ""))
-        reason = ""
-        for draft in _drafts(template, compat):
-            made, reasons = _together(file, "one", [draft], {template.name: rows}, compat)
+        return Trials.made_up(template, compat, shared)
+    except (TemplateSyntaxError, SecurityError) as error:
+        raise NotConverted(f"it is not valid Jinja: {getattr(error, 'message', None) or error}") from error
+
+
+def _proven(file: P3File, trials: Trials, compat: Compat) -> _Draft:
+    """The first of the ways to write the template that renders the same as P3."""
+    reason = ""
+    try:
+        for draft in _drafts(trials.template, compat):
+            made, reasons = _together(file, "one", [draft], {trials.template.name: trials})
             if made is not None:
                 return draft
             reason = reasons[0][1]
-    except (TemplateSyntaxError, SecurityError) as error:
-        raise _NotConverted(f"it is not valid Jinja: {error}") from error
-    raise _NotConverted(reason)
+    except (TemplateSyntaxError, SecurityError, TemplateError) as error:
+        raise NotConverted(f"it is not valid Jinja: {getattr(error, 'message', None) or error}") from error
+    raise NotConverted(reason)
 
 
 def _refuse(tree: nodes.Template) -> None:
     """What P3's templates can do and ours cannot."""
     filters = {f.name for f in tree.find_all(nodes.Filter)}
-    calls = {c.node.name for c in tree.find_all(nodes.Call) if isinstance(c.node, nodes.Name)}
     methods = {c.node.attr for c in tree.find_all(nodes.Call) if isinstance(c.node, nodes.Getattr)}
-    if drawn := filters & {"choice", "random"}:
-        raise _NotConverted(f"it draws at random inside the text (`{min(drawn)}`)")
-    if missing := filters - set(sandbox.ENVIRONMENT.filters):
-        raise _NotConverted(f"our templates have no filter `{min(missing)}`")
-    if calls:
-        raise _NotConverted(f"our templates have no `{min(calls)}`")
-    if changing := methods & {"append", "update", "pop", "extend", "insert"}:
-        raise _NotConverted(f"it changes a list or a mapping while it renders (`{min(changing)}`)")
+    if missing := filters - set(sandbox.ENVIRONMENT.filters) - {"choice", "random"}:
+        raise NotConverted(f"our templates have no filter `{min(missing)}`")
+    if changing := methods & {"extend", "insert", "remove", "clear", "setdefault", "popitem", "reverse", "sort"}:
+        raise NotConverted(f"it changes a list or a mapping while it renders (`{min(changing)}`)")
 
 
 def _drafts(template: P3Template, compat: Compat) -> Iterator[_Draft]:
     """The ways to write the template, the one that says most first: with its choices and the index of the right one, where the
     target is one of them; the same with its conditions; as plain texts."""
-    when, source, target = _split(template.jinja)
-    if _assigned(source) & meta.find_undeclared_variables(ENVIRONMENT.parse(target)):
-        target = "".join(_SET.findall(source)) + target.strip()
-    choices = _choices(template)
-    names = _names(template, choices)
-    asked, told = (_trimmed(_renamed(compatible(part, compat), names)) for part in (source, target))
-    plain = _Draft(
-        template,
-        _snake_case(template.name),
-        asked,
-        told,
-        None if when is None else _renamed_expression(when.strip(), names),
-        record={"prompt": _printed(_renamed(source, names)) or asked, "response": told},
-    )
-    if choices is not None:
-        yield from _choosing(plain, target.strip(), choices, names)
-    yield plain
-
-
-def _names(template: P3Template, choices: tuple[str, ...] | str | None) -> dict[str, str]:
-    """What stands for P3's names: the choices themselves, and other words for those that our engine adds."""
-    names = {name: f"{name}_" for name in TYPED}
+    keys = [_RENAMED.get(name, name) for name in columns([template.jinja, template.choices or ""])]
+    choices = _choices(template, keys)
+    names, lead = dict(_RENAMED), ""
     if choices is not None:
         names[_OWN] = json.dumps(choices, ensure_ascii=False) if isinstance(choices, tuple) else choices
+    elif template.choices is not None:
+        lead = _chosen_text(template.choices, keys)
     elif _OWN in template.jinja:
         names[_OWN] = "none"
-    return names
+    written = Text.of(compatible(template.jinja, compat), names, keys).halves()
+    bare = Text.of(template.jinja, _RENAMED, keys)
+    for halves, raw in zip(written, bare.halves(), strict=True):
+        record = _printed(raw.input) if _OWN not in raw.input else None
+        plain = _Draft(
+            template,
+            _snake_case(template.name),
+            _trimmed(_led(lead, halves.input)),
+            _trimmed(_led(lead, halves.target)),
+            None if halves.when is None else _led("", halves.when),
+            record={},
+        )
+        plain = replace(plain, record={"prompt": record or plain.input, "response": plain.target})
+        if choices is not None:
+            yield from _choosing(plain, raw.target, choices, bare, names)
+        yield plain
+
+
+_RENAMED = {name: f"{name}_" for name in TYPED}  # other words for the names that our engine adds
+
+
+def _led(lead: str, source: str) -> str:
+    return lead + source if _OWN in source else source
 
 
 def _snake_case(name: str) -> str:
@@ -223,72 +225,47 @@ def _snake_case(name: str) -> str:
     return name if name[:1].isalpha() else f"p3_{name}"
 
 
-def _choosing(plain: _Draft, target: str, choices: tuple[str, ...] | str, names: dict[str, str]) -> Iterator[_Draft]:
+def _choosing(
+    plain: _Draft, target: str, choices: tuple[str, ...] | str, bare: Text, names: dict[str, str]
+) -> Iterator[_Draft]:
     """The draft with a typed answer, where the target is one of the choices: `{{ answer_choices[…] }}`, also in a condition."""
-    guard, body = _guard(target)
+    guard, body = _guard(re.sub(_SETS, "", target).strip())
     chosen = _CHOSEN.fullmatch(body)
     if chosen is None or _OWN in chosen[1]:
         return
-    answer = _renamed_expression(chosen[1].strip(), names)
+    answer = bare.inlined(chosen[1].strip())
+    guarded = guard and bare.inlined(guard)
+    if any(sandbox.expression_reads(one) & bare.local for one in (answer, guarded) if one):
+        return
     record = {**plain.record, "response": "{{ answer }}"}
     typed = replace(plain, target="{{ answer }}", choices=choices, answer=answer, record=record)
     if guard is None or re.fullmatch(rf"{re.escape(chosen[1].strip())}\s*(!=\s*-1|>=\s*0|>\s*-1)", guard):
         yield typed
-    guarded = guard and _renamed_expression(guard.strip(), names)
+    if guarded:
+        guarded = renamed(guarded, names)
     conditions = [condition for condition in (typed.when, guarded) if condition]
     if conditions:
         yield replace(typed, when=" and ".join(f"({c})" if len(conditions) > 1 else c for c in conditions))
 
 
-def _split(source: str) -> tuple[str | None, str, str]:
-    """(when, input, target): the source at its one separator outside of blocks; a block around everything is a `when`."""
-    source = source.strip()
-    if SEPARATOR not in source:
-        raise _NotConverted(f"it has no {SEPARATOR} between prompt and target")
-    cuts = _cuts(source)
-    if len(cuts) == 1:
-        return None, *cuts[0]
-    if len(cuts) > 1:
-        raise _NotConverted(f"{SEPARATOR} stands in it {len(cuts)} times")
-    whole = _WHOLE_IF.fullmatch(source)
-    cuts = _cuts(whole[2]) if whole else []
-    if whole and len(cuts) == 1:
-        return whole[1].strip(), *cuts[0]
-    raise _NotConverted(f"{SEPARATOR} stands inside a block")
-
-
-def _cuts(source: str) -> list[tuple[str, str]]:
-    """Every way to cut at a separator that leaves two valid templates."""
-    cuts = []
-    for match in re.finditer(re.escape(SEPARATOR), source):
-        halves = source[: match.start()], source[match.end() :]
-        try:
-            for half in halves:
-                parsed(half)
-        except TemplateSyntaxError:
-            continue
-        cuts.append(halves)
-    return cuts
-
-
-def _assigned(source: str) -> set[str]:
-    targets = (node.target for node in ENVIRONMENT.parse(source).find_all(nodes.Assign))
-    return {target.name for target in targets if isinstance(target, nodes.Name)}
-
-
-def _choices(template: P3Template) -> tuple[str, ...] | str | None:
-    """The choices as texts, or as an expression that gives a row's own."""
+def _choices(template: P3Template, keys: list[str]) -> tuple[str, ...] | str | None:
+    """The choices as texts, or as an expression that gives a row's own; None where there are none, or where they are more than
+    that."""
     if template.choices is None or template.fixed_choices is not None:
         return template.fixed_choices
-    names = {name: f"{name}_" for name in TYPED}
     if listed := _LISTED.fullmatch(template.choices.strip()):
-        return f'({_renamed_expression(listed[1].strip(), names)} | map("string") | map("trim") | list)'
+        return f'({renamed(listed[1].strip(), _RENAMED, keys)} | map("string") | map("trim") | list)'
     parts = [part.strip() for part in template.choices.split(SEPARATOR)]
     if all(part.startswith("{{") and part.endswith("}}") and part.count("{{") == 1 for part in parts):
-        return (
-            "[" + ", ".join(f"{_renamed_expression(part[2:-2].strip(), names)} | string | trim" for part in parts) + "]"
-        )
-    raise _NotConverted("its choices are more than a list of the row's own values")
+        return "[" + ", ".join(f"{renamed(part[2:-2].strip(), _RENAMED, keys)} | string | trim" for part in parts) + "]"
+    return None
+
+
+def _chosen_text(choices: str, keys: list[str]) -> str:
+    """What puts choices together that are a text of their own, before a text that reads them."""
+    written = Text.of(choices.replace(SEPARATOR, _BETWEEN), _RENAMED, keys).source
+    cut = f'{_OWN}.split("{_BETWEEN}") | map("trim") | list'
+    return f"{{% set {_OWN} %}}{written}{{% endset %}}{{% set {_OWN} = {cut} %}}"
 
 
 def _guard(target: str) -> tuple[str | None, str]:
@@ -299,15 +276,6 @@ def _guard(target: str) -> tuple[str | None, str]:
     tree = ENVIRONMENT.parse(target).body
     alone = len(tree) == 1 and isinstance(tree[0], nodes.If) and not tree[0].else_ and not tree[0].elif_
     return (whole[1].strip(), whole[2].strip()) if alone else (None, target)
-
-
-def _renamed(source: str, names: dict[str, str]) -> str:
-    """The source with other names in its braces."""
-    return _SEGMENTS.sub(lambda match: match[0] if match[0][1] == "#" else _renamed_expression(match[0], names), source)
-
-
-def _renamed_expression(source: str, names: dict[str, str]) -> str:
-    return _TOKENS.sub(lambda token: names.get(token[0], token[0]), source)
 
 
 def _trimmed(source: str) -> str:
@@ -335,19 +303,23 @@ def _printed(source: str) -> str | None:
 # --- a set -----------------------------------------------------------------------------------------------------------
 
 
-def _groups(file: P3File, drafts: list[_Draft]) -> list[tuple[str, list[_Draft]]]:
-    """(name, drafts) of each set: templates whose answers are told alike; those that ask for no choice go with the most."""
+def _groups(drafts: list[_Draft]) -> list[list[_Draft]]:
+    """The drafts of each set: templates whose answers are told alike; those that ask for no choice go with the most."""
     sizes = Counter(draft.group for draft in drafts if draft.answer is not None)
     main = sizes.most_common(1)[0][0] if sizes else (None, None)
     groups: dict[tuple[Any, ...], list[_Draft]] = {main: []}
     for draft in drafts:
         groups.setdefault(draft.group if draft.answer is not None else main, []).append(draft)
+    return [group for group in groups.values() if group]
+
+
+def _set_name(file: P3File, number: int) -> str:
     name = re.sub(r"[^\w.-]+", "_", f"{file.dataset}_{file.subset}" if file.subset else file.dataset)
-    return [(name if i == 0 else f"{name}_{i + 1}", group) for i, group in enumerate(groups.values()) if group]
+    return f"{name}_{number + 1}" if number else name
 
 
 def _together(
-    file: P3File, name: str, drafts: list[_Draft], rows: dict[str, list[dict[str, Any]]], compat: Compat
+    file: P3File, name: str, drafts: list[_Draft], trials: dict[str, Trials]
 ) -> tuple[Set | None, list[tuple[_Draft, str]]]:
     """The set of those drafts that are equal to P3 in it, and why the others are not."""
     reasons: list[tuple[_Draft, str]] = []
@@ -357,15 +329,22 @@ def _together(
             engine, wrong = _engine(Path(folder), text)
             if engine is None:
                 return None, reasons + [(draft, wrong) for draft in drafts]
-            failed = [
-                (draft, why) for draft in drafts if (why := _difference(engine, draft, rows[draft.p3.name], compat))
-            ]
+            failed = []
+            for draft in drafts:
+                if why := trials[draft.p3.name].difference(partial(_rendered, engine, draft.name)):
+                    failed.append((draft, why))
             if not failed:
-                examples = _examples(engine, drafts, rows)
-                return Set(name, _yaml(file, name, drafts, examples), len(drafts)), reasons
+                examples = _examples(engine, drafts, trials)
+                names = {draft.p3.id: draft.name for draft in drafts}
+                return Set(name, _yaml(file, name, drafts, examples), names), reasons
             reasons += failed
             drafts = [draft for draft in drafts if draft not in [one for one, _ in failed]]
     return None, reasons
+
+
+def _rendered(engine: Engine, template: str, row: dict[str, Any]) -> list[str]:
+    with sandbox.WATCH:
+        return [message["content"] for message in engine.render("row", row, which=template)[0].messages]
 
 
 def _engine(folder: Path, text: str) -> tuple[Engine | None, str]:
@@ -375,43 +354,13 @@ def _engine(folder: Path, text: str) -> tuple[Engine | None, str]:
     return (Engine(template_set), "") if template_set is not None else (None, findings[0].why)
 
 
-def _difference(engine: Engine, draft: _Draft, rows: list[dict[str, Any]], compat: Compat) -> str | None:
-    """Why the set's template is not P3's; None where it is. A made-up row of the wrong type may fail loudly in ours; no row
-    may render otherwise."""
-    equal, failed, skipped = 0, 0, "P3 renders none of the made-up rows"
-    for number, row in enumerate(rows):
-        try:
-            parts = draft.p3.apply(row, compat=compat)
-        except TemplateError:
-            continue
-        kept = len(parts) == 2 and all(parts)
-        try:
-            rendered = [message["content"] for message in engine.render("row", row, which=draft.name)[0].messages]
-        except RowSkipped as error:
-            skipped = f"{error}" if kept else skipped
-            continue
-        except TemplateError as error:
-            if kept and number < len(rows) // 2:
-                failed, skipped = failed + 1, str(error.__cause__ or error)
-            continue
-        if not kept:
-            return "ours renders a row that P3 drops"
-        if rendered != parts:
-            return f"ours renders {_where_they_part(rendered, parts)}"
-        equal += 1
-    return None if equal >= max(_PROVEN, failed) else skipped
-
-
-def _where_they_part(ours: list[str], theirs: list[str]) -> str:
-    one, other = next((a, b) for a, b in zip(ours, theirs, strict=True) if a != b)
-    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-    return f"{one[max(0, at - 10) : at + 20]!r} where P3 renders {other[max(0, at - 10) : at + 20]!r}"
-
-
-def _examples(engine: Engine, drafts: list[_Draft], rows: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _examples(engine: Engine, drafts: list[_Draft], trials: dict[str, Trials]) -> list[dict[str, Any]]:
     """As few of the made-up rows as it takes for every template to render."""
     unseen, examples = {draft.name for draft in drafts}, []
-    for row in (rows[draft.p3.name][number] for number in range(_ROWS) for draft in drafts):
+    rows = [[trial.row for trial in trials[draft.p3.name].rows] for draft in drafts]
+    for row in (row for several in zip_longest(*rows) for row in several if row is not None):
+        if not unseen:
+            break
         try:
             engine.record(row)
             names = {rendered.template for rendered in engine.render("example", row, which="all")}
@@ -429,7 +378,7 @@ def _yaml(file: P3File, name: str, drafts: list[_Draft], examples: list[dict[str
     own = main.choices if isinstance(main.choices, str) else None
     if own is not None:  # a row's own choices become a role
         drafts, main = [draft.with_role(own) for draft in drafts], main.with_role(own)
-    columns = _columns(drafts, own)
+    columns = _roles(drafts, own)
     data: dict[str, Any] = {
         "dataset": name,
         "about": f"P3's templates for {file.dataset}{f' {file.subset}' if file.subset else ''}, from promptsource.",
@@ -449,14 +398,14 @@ def _yaml(file: P3File, name: str, drafts: list[_Draft], examples: list[dict[str
     return setfile.dump(data)
 
 
-def _columns(drafts: list[_Draft], own_choices: str | None) -> dict[str, str]:
+def _roles(drafts: list[_Draft], own_choices: str | None) -> dict[str, str]:
     """Every column that is read as a role of its name, or of its name with `_` where our engine has that; and the row's own
     choices."""
     raw = {f"{name}_": name for name in TYPED}
     reads = sorted(set().union(*(draft.reads for draft in drafts)) - {_OWN})
     columns = {role: raw.get(role, role) for role in reads}
     if own_choices is not None:
-        columns[_OWN] = _renamed_expression(own_choices, raw)
+        columns[_OWN] = renamed(own_choices, raw)
     return columns
 
 

@@ -8,16 +8,17 @@ The semantics are those of bigscience-workshop/promptsource, promptsource/templa
 is rendered once, split at ``|||``, and each part stripped, so that the list has one part where a row is filtered, two as a
 rule, three where a nested text holds the separator. With compat "t0" every ``}}`` cuts what it prints at 2,048 characters,
 targets included, which is how P3 was made; "raw" cuts nothing. Three things differ on purpose. The YAML is read by a safe
-loader that knows two tags. Templates run in Jinja's sandbox with a short list of globals, filters and methods; time and
-memory are not bounded, so a file of unknown origin is still read before it is run. ``choice`` and ``random`` are drawn
+loader that knows two tags. Templates run in Jinja's sandbox with a short list of globals, filters and methods; time is
+bounded where the caller says so (``curate.template.sandbox.watched``), memory is not. ``choice`` and ``random`` are drawn
 from the seed, the template and the row's id, where promptsource draws from Python's global generator.
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -34,13 +35,16 @@ from jinja2.utils import Namespace
 
 from curate.contract.draws import draw
 from curate.contract.errors import TemplateError
+from curate.template.sandbox import WATCH
 
 Compat = Literal["t0", "raw"]
 
 SEPARATOR = "|||"
 CUT = 2048  # characters of a printed expression, where compat is "t0"
 _STANDIN = "3ed2dface8203c4c9dfb1a5dc58e41e0"  # what promptsource puts for a separator in the row's own texts
+MOST_OUTCOMES = 500  # renderings of one row that are compared
 _DEEPEST = 30
+_MOST_NODES = 100_000  # of a file, with every alias written out
 
 # --- the sandbox -----------------------------------------------------------------------------------------------------
 
@@ -56,7 +60,8 @@ _METHODS: dict[type, frozenset[str]] = {
     tuple: frozenset({"count", "index"}),
 }  # fmt: skip
 _GLOBALS: dict[str, Any] = {"range": safe_range, "zip": zip, "dict": dict, "namespace": Namespace}
-_NO_FILTERS = ("attr", "center", "filesizeformat", "format", "indent", "pprint", "urlize", "wordwrap", "xmlattr")
+_NO_FILTERS = ("attr", "center", "filesizeformat", "indent", "pprint", "urlize", "wordwrap", "xmlattr")
+_FORMATS = re.compile(r"(?:[^%]|%%|%(?:\(\w{1,40}\))?[-+ 0]{0,4}\d{0,2}(?:\.\d{1,2})?[dfgs])*", re.DOTALL)
 _LOADING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 _DRAWS = " draws"  # the name of the row's draws in the context; no template can say a name with a space
 
@@ -95,7 +100,7 @@ def _choice(context: Context, items: Any) -> Any:
     """promptsource's ``choice`` and Jinja's ``random``. It takes the context so that Jinja does not draw while compiling."""
     if not len(items):
         raise IndexError("there is nothing to choose from")
-    return items[context.resolve_or_missing(_DRAWS)() % len(items)]
+    return items[context.resolve_or_missing(_DRAWS)(len(items))]
 
 
 @pass_context
@@ -115,6 +120,15 @@ def _highlight(text: str) -> str:
     return "".join(("<span style='color: #F08080'>", text, "</span>"))
 
 
+def _format(text: str, *values: Any, **named: Any) -> str:
+    """Jinja's ``format`` of texts and numbers, with widths of two digits at most: "%999999999d" would be a gigabyte."""
+    if not isinstance(text, str) or not _FORMATS.fullmatch(text):
+        raise SecurityError("`format` takes %d, %f, %g and %s, with two digits of width at most")
+    if not all(isinstance(value, str | int | float) for value in (*values, *named.values())):
+        raise SecurityError("`format` prints texts and numbers only")
+    return text % (named or values)
+
+
 def _environment() -> _Sandbox:
     environment = _Sandbox(cache_size=0)
     environment.globals.clear()
@@ -122,6 +136,7 @@ def _environment() -> _Sandbox:
     for name in _NO_FILTERS:
         del environment.filters[name]
     environment.filters.update(choice=_choice, random=_random, most_frequent=_most_frequent, highlight=_highlight)
+    environment.filters["format"] = _format
     return environment
 
 
@@ -132,6 +147,7 @@ def parsed(source: str) -> nodes.Template:
     """The source as Jinja's tree. Raises TemplateSyntaxError; SecurityError where it loads other files or reaches for what
     begins with an underscore."""
     tree = ENVIRONMENT.parse(source)
+    meta.find_undeclared_variables(tree)  # refuses filters and tests that there are none of
     for node in tree.find_all((*_LOADING, nodes.Getattr)):
         if isinstance(node, _LOADING):
             raise TemplateSyntaxError("include, import and extends are not available", node.lineno)
@@ -177,17 +193,52 @@ class P3Template:
 
         The row is not changed. Raises TemplateError: the template is not valid, leaves the sandbox, or fails on the row.
         """
+        source = compatible(self.jinja, compat)
+        return self._parts(row, lambda: _compiled(source), _drawing(seed, f"promptsource.{self.id}", id), id)
+
+    def outcomes(self, row: Mapping[str, Any], text: JinjaTemplate, more: Mapping[str, Any]) -> Iterator[list[str]]:
+        """The parts for every way in which ``choice`` and ``random`` can fall out, at most so many; one where the template draws
+        nothing. text: the compiled source. more: names besides the row's. Raises TemplateError as ``apply``."""
+        fallen: list[tuple[int, int]] = []  # which of how many, draw by draw
+        for _ in range(MOST_OUTCOMES):
+            drawn = 0
+
+            def next_draw(of: int) -> int:
+                nonlocal drawn
+                if drawn == len(fallen):
+                    fallen.append((0, of))
+                drawn += 1
+                return fallen[drawn - 1][0] % of
+
+            yield self._parts(row, lambda: text, next_draw, more=more)
+            del fallen[drawn:]
+            while fallen and fallen[-1][0] + 1 == fallen[-1][1]:
+                fallen.pop()
+            if not fallen:
+                return
+            fallen[-1] = (fallen[-1][0] + 1, fallen[-1][1])
+
+    def _parts(
+        self,
+        row: Mapping[str, Any],
+        text: Callable[[], JinjaTemplate],
+        drawing: Callable[[int], int],
+        id: str = "",
+        more: Mapping[str, Any] | None = None,
+    ) -> list[str]:
         if "answer_choices" in row:
             raise TemplateError(f"{self.where}: the row has a column `answer_choices`, a name that P3 keeps for itself")
-        source = compatible(self.jinja, compat)
         names = {name: _guarded(value) for name, value in row.items()}
-        names[_DRAWS] = _drawing(seed, f"promptsource.{self.id}", id)
+        names[_DRAWS] = drawing
         try:
-            names["answer_choices"] = self._choices(names)
-            text = _compiled(source).render(names)
+            with WATCH:
+                names["answer_choices"] = self._choices(names)
+                rendered = text().render({**names, **(more or {})})
+        except TemplateError:
+            raise
         except Exception as error:
             raise TemplateError(f"{self.where}: the template '{self.name}' {_reason(error, id)}") from error
-        return [part.replace(_STANDIN, SEPARATOR).strip() for part in text.split(SEPARATOR)]
+        return [part.replace(_STANDIN, SEPARATOR).strip() for part in rendered.split(SEPARATOR)]
 
     def answer_choices(self, row: Mapping[str, Any], *, id: str = "", seed: int = 0) -> list[str] | None:
         """The choices of a row, each stripped; None where the template has none."""
@@ -203,12 +254,18 @@ class P3Template:
         """The choices where they are the same for every row, else None."""
         if self.choices is None:
             return None
-        tree = parsed(self.choices)
+        try:
+            tree = parsed(self.choices)
+        except (TemplateSyntaxError, SecurityError) as error:
+            raise TemplateError(f"{self.where}: the choices of '{self.name}' {_reason(error)}") from error
         if meta.find_undeclared_variables(tree) or any(
             f.name in ("choice", "random") for f in tree.find_all(nodes.Filter)
         ):
             return None
-        return tuple(_split_choices(_compiled(self.choices).render()))
+        try:
+            return tuple(_split_choices(_compiled(self.choices).render()))
+        except Exception as error:
+            raise TemplateError(f"{self.where}: the choices of '{self.name}' {_reason(error)}") from error
 
     def _choices(self, names: Mapping[str, Any]) -> list[str] | None:
         if self.choices is None:
@@ -229,14 +286,14 @@ def _guarded(value: Any) -> Any:
     return value if isinstance(value, int | float | None) else copy.deepcopy(value)
 
 
-def _drawing(seed: int, stream: str, id: str) -> Callable[[], int]:
-    """Draw after draw for one row: the n-th is keyed by (seed, stream, id, n)."""
+def _drawing(seed: int, stream: str, id: str) -> Callable[[int], int]:
+    """Draw after draw for one row, each one of so many: the n-th is keyed by (seed, stream, id, n)."""
     drawn = 0
 
-    def next_draw() -> int:
+    def next_draw(of: int) -> int:
         nonlocal drawn
         drawn += 1
-        return draw(seed, stream, f"{id}\0{drawn}")
+        return draw(seed, stream, f"{id}\0{drawn}") % of
 
     return next_draw
 
@@ -282,7 +339,7 @@ for _tag in ("!Template", "!TemplateMetadata"):
 
 def read(path: Path) -> P3File:
     """Reads a ``templates.yaml``. Raises TemplateError with file:line: not UTF-8 or not YAML, a tag other than the two,
-    an anchor, a name that stands twice, a template without a text."""
+    aliases that multiply, a name that stands twice, a template without a text."""
     try:
         text = Path(path).read_bytes().decode("utf-8")
     except OSError as error:
@@ -294,6 +351,7 @@ def read(path: Path) -> P3File:
         _refuse_tricks(path, text)
         loader = _Loader(text)
         root = loader.get_single_node()
+        _refuse_bombs(path, root)
         data = loader.construct_document(root) if root is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
@@ -309,15 +367,33 @@ def _refuse_tricks(path: Path, text: str) -> None:
     depth = 0
     for event in yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         where = f"{path}:{event.start_mark.line + 1}"
-        if getattr(event, "anchor", None):
-            raise TemplateError(
-                f"{where}: the anchor or alias '{event.anchor}' is not allowed; P3 has none, write the value out"
-            )
         if getattr(event, "tag", None) not in (None, "!Template", "!TemplateMetadata"):
             raise TemplateError(f"{where}: unknown tag {event.tag}; P3 has !Template and !TemplateMetadata only")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _DEEPEST:
             raise TemplateError(f"{where}: this is nested more than {_DEEPEST} levels deep")
+
+
+def _refuse_bombs(path: Path, root: yaml.Node | None) -> None:
+    """Aliases are read, as PyYAML writes them where a value stands twice; but not one in itself, nor ones that multiply."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = _MOST_NODES + 1  # until it is known: an alias in its own value is endless
+            inner = node.value if isinstance(node, yaml.CollectionNode) else ()
+            sizes[id(node)] = 1 + sum(
+                size(part) for parts in inner for part in (parts if isinstance(parts, tuple) else (parts,))
+            )
+        if sizes[id(node)] > _MOST_NODES:
+            where = f"{path}:{node.start_mark.line + 1}"
+            raise TemplateError(
+                f"{where}: with its aliases written out, this holds more than {_MOST_NODES:,} values; write it out"
+            )
+        return sizes[id(node)]
+
+    if root is not None:
+        size(root)
 
 
 def _template_lines(root: Any) -> list[int]:

@@ -21,8 +21,9 @@ from typing import Any
 import jinja2
 import pytest
 
-from curate.contract.errors import TemplateError
+from curate.contract.errors import RowSkipped, TemplateError
 from curate.importers import guess
+from curate.importers.p3_proof import Trials
 from curate.importers.p3_sets import convert
 from curate.importers.promptsource import ENVIRONMENT, P3File, P3Template, read, without_hyphens
 from curate.template.engine import Engine
@@ -182,9 +183,11 @@ def test_callers_rename_hyphens_and_answer_choices_is_no_column(tmp_path):
         ("dataset: x\ntemplates:\n  1: !Other {}", r"templates\.yaml:3: unknown tag !Other; P3 has"),
         ("dataset: !!python/object/apply:os.system [ls]", r"templates\.yaml:1: unknown tag tag:yaml\.org,2002:python"),
         (
-            "a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\ntemplates: {}\n",
-            r"templates\.yaml:1: the anchor or alias 'a' is not allowed",
+            "a0: &a0 [x]\n" + "".join(f"a{i + 1}: &a{i + 1} [*a{i}, *a{i}]\n" for i in range(40)),
+            r"templates\.yaml:\d+: with its aliases written out, this holds more than 100,000 values",
         ),
+        ("a: &a [x, *a]\n", r"templates\.yaml:1: with its aliases written out"),
+        ("a: &a {b: 1, <<: [*a, *a]}\n", r"templates\.yaml:1: with its aliases written out"),
         ("[" * 50_000, r"templates\.yaml:1: this is nested more than 30 levels deep"),
         ("- a\n- b\n", r"templates\.yaml:1: this is no file of P3; it needs the keys `dataset` and `templates`"),
         ("", r"templates\.yaml:1: this is no file of P3"),
@@ -317,6 +320,109 @@ def test_a_rows_own_choices_become_a_role(tmp_path):
     assert rendered.messages[0]["content"] == "Which? a cat, a dog"
 
 
+def both(tmp_path: Path, jinja: str, rows: list[dict[str, Any]], choices: str | None = None) -> list[list[str]]:
+    """What our template makes of each row, once that is what the oracle makes of it."""
+    engine, became = converted(tmp_path, entry(jinja, choices))
+    assert became.findings == []
+    made = []
+    for row in rows:
+        ours = [message["content"] for message in engine.render("id", row)[0].messages]
+        assert ours == oracle(one(tmp_path, jinja, choices), row, "raw")
+        made.append(ours)
+    return made
+
+
+def test_a_set_inside_of_a_condition_stays_there(tmp_path):
+    jinja = (
+        '{{ text }} {{ "Yes or no?" }} {% set label = 0 %}{% if stars | int > 80 %}{% set label = 1 %}{% endif %}'
+        " ||| {{ answer_choices[label] }}"
+    )
+    made = both(tmp_path, jinja, [{"text": "a", "stars": stars} for stars in (80, 81, "99", 3)], "No ||| Yes")
+    assert [target for _, target in made] == ["No", "Yes", "Yes", "No"]
+
+
+def test_a_text_that_is_cut_inside_of_branches_becomes_two_with_the_same_branches(tmp_path):
+    jinja = "Ask. {% if a == 'x' %}One {{ b }} ||| {{ c }}{% elif a == 'y' %}Two ||| {{ b }}{% else %}Three{{ b }} ||| {{ a }}{% endif %}"
+    rows = [{"a": a, "b": "q", "c": "r"} for a in "xyz"]
+    assert both(tmp_path, jinja, rows) == [["Ask. One q", "r"], ["Ask. Two", "q"], ["Ask. Threeq", "z"]]
+
+
+def test_a_branch_without_a_cut_takes_no_row(tmp_path):
+    jinja = (
+        "{% if a == 'x' %}{% if b > 2 %}One ||| {{ c }}{% endif %}{% elif a == 'y' %}Two {{ c }} ||| {{ b }}{% endif %}"
+    )
+    engine, became = converted(tmp_path, entry(jinja))
+    assert became.findings == []
+    assert both(tmp_path, jinja, [{"a": "x", "b": 3, "c": "r"}, {"a": "y", "b": 1, "c": "r"}]) == [
+        ["One", "r"],
+        ["Two r", "1"],
+    ]
+    for row in ({"a": "x", "b": 2, "c": "r"}, {"a": "z", "b": 3, "c": "r"}):
+        with pytest.raises(RowSkipped, match="no template applies"):
+            engine.render("id", row)
+
+
+def test_lists_and_mappings_that_a_template_adds_to_are_our_filters(tmp_path):
+    jinja = (
+        "{% set kept = [] %}{% set n = namespace(sum=0) %}{% for name, mark in zip(names, marks) %}{% if mark > 2 %}"
+        "{{ kept.append(name) or '' }}{% set n.sum = n.sum + mark %}{% endif %}{% endfor %}"
+        "{% for i in range(1, 3) %}{{ i }}{% endfor %} of {{ names | join(' ') }} ||| {{ kept | join('+') }} {{ n.sum }}"
+    )
+    row = {"names": ["Ada", "Bo", "Cy"], "marks": [3, 1, 4]}
+    assert both(tmp_path, jinja, [row]) == [["12 of Ada Bo Cy", "Ada+Cy 7"]]
+    assert row == {"names": ["Ada", "Bo", "Cy"], "marks": [3, 1, 4]}
+
+
+def test_choices_that_are_a_text_of_their_own_are_put_together(tmp_path):
+    jinja = "{{ q }} {{ answer_choices | join(', ') }} ||| {{ answer_choices[1] }}"
+    rows = [{"q": "Which?", "b": ["x ", "y"]}]
+    assert both(tmp_path, jinja, rows, "{% for x in b %}{{ x }}|||{% endfor %}none") == [["Which? x, y, none", "y"]]
+
+
+def test_what_p3_draws_is_drawn_by_the_row_and_is_one_of_its_outcomes(tmp_path):
+    jinja = "{% set who = ['he', 'she'] | choice %}{{ q }} Does {{ who }}? ||| {{ who }} {{ a | random }}"
+    engine, became = converted(tmp_path, entry(jinja))
+    assert became.findings == []
+    rows = [{"q": f"Why {number}?", "a": ["p", "q", "r"]} for number in range(200)]
+    made = [[message["content"] for message in engine.render(str(i), row)[0].messages] for i, row in enumerate(rows)]
+    again = [[message["content"] for message in engine.render("z", row)[0].messages] for row in rows]
+    assert made == again
+    for row, (prompt, target) in zip(rows, made, strict=True):
+        who, letter = target.split()
+        assert prompt == f"{row['q']} Does {who}?"
+        assert (who in ("he", "she"), letter in row["a"]) == (True, True)
+    assert min(collections.Counter(target for _, target in made).values()) > 15
+    assert len({target for _, target in made}) == 6
+
+
+def test_a_template_that_draws_otherwise_than_p3_is_not_proven(tmp_path):
+    template = one(tmp_path, "{{ q }} ||| {{ ['x', 'y'] | choice }}")
+    trials = Trials.made_up(template, "raw", [{}])
+    assert trials.difference(lambda row: [str(row["q"]).strip(), "y"] if str(row["q"]).strip() else _skip()) is None
+    assert "ours renders" in (trials.difference(lambda row: [str(row["q"]).strip(), "z"]) or "")
+
+
+def _skip() -> list[str]:
+    raise RowSkipped("empty")
+
+
+@pytest.mark.parametrize(
+    ("test", "outcomes"),
+    [
+        ("a > 3.5", {True, False}), ("a == 4", {True, False}), ("a in ['p', 'q']", {True, False}),
+        ("a != 'p'", {True, False}), ("'p' in a", {True, False}), ("a | length >= 1000", {True, False}),
+        ("a == b", {True, False}), ("a", {True, False}), ("not a", {True, False}), ("a.b == [] ", {True, False}),
+        ("a.split(' ') | length < 3", {True, False}), ("a is string", {True, False}), ("a[0] == 'p'", {True, False}),
+        ("a | lower == 'p'", {True, False}), ("a | int in (3, 4)", {True, False}), ("a | join(' ') == 'p'", {True, False}),
+        ("1 > 3 + a | length", {False}),
+    ],
+)  # fmt: skip
+def test_made_up_rows_lie_on_both_sides_of_a_comparison(tmp_path, test, outcomes):
+    template = one(tmp_path, f"{{% if {test} %}}yes{{% else %}}no{{% endif %}} ||| x")
+    trials = Trials.made_up(template, "raw", [{}])
+    assert {prompt == "yes" for trial in trials.rows for prompt, _ in trial.ends} == outcomes
+
+
 def test_names_that_are_one_in_snake_case_are_told_apart(tmp_path):
     entries = [
         entry(f"{word} {{{{ a }}}} ||| {{{{ b }}}}", id=word, name=name)
@@ -330,19 +436,26 @@ def test_names_that_are_one_in_snake_case_are_told_apart(tmp_path):
     ("jinja", "choices", "why"),
     [
         ("{{ a }}", None, "it has no ||| between prompt and target"),
-        ("{{ a }} ||| {{ b }} ||| c", None, "||| stands in it 2 times"),
-        ("x {% if a %}{{ a }} ||| {{ b }}{% endif %}", None, "||| stands inside a block"),
-        ("{{ a }} ||| {{ [a, b] | choice }}", None, "it draws at random inside the text (`choice`)"),
-        ("{{ a }} ||| {{ a | most_frequent }}", None, "our templates have no filter `most_frequent`"),
-        ("{% for i in range(3) %}{{ i }}{% endfor %}{{ a }} ||| b", None, "our templates have no `range`"),
-        ("{{ a.append('x') }} ||| b", None, "it changes a list or a mapping while it renders (`append`)"),
+        ("{{ a }} ||| {{ b }} ||| c", None, "||| stands in it more than once"),
+        ("{% for x in a %}{{ x }} ||| {{ b }}{% endfor %}", None, "||| stands inside a block `for`"),
+        ("{{ a }} ||| {{ a | highlight }}", None, "our templates have no filter `highlight`"),
+        ("{{ a }} ||| {{ a | nothing }}", None, "it is not valid Jinja: No filter named 'nothing'"),
+        ("{{ a }} ||| {{ b }}", "{{ a | nothing }}", "it is not valid Jinja: No filter named 'nothing'"),
+        ("{{ a.sort() }} ||| b", None, "it changes a list or a mapping while it renders (`sort`)"),
+        ("{{ a }} ||| {{ b[:2] }}{% if b[:2] == ['x'] %}{{ b }}{% endif %}", None, "prints a list"),
+        (
+            "{{ a }} ||| {% if a == 'x' and a == 'y' %}p{% else %}q{% endif %}",
+            None,
+            "no row shows all of it: a condition on line 1 is never true",
+        ),
+        ("{{ a }} ||| {% if a | length > 999999 %}p{% else %}q{% endif %}", None, "the number 999999 is larger than"),
+        (
+            "{{ c }} ||| {% for x in a.b %}{% if x > 1 and x < 1 %}p{% endif %}{% endfor %}q",
+            None,
+            "no row shows all of it: a condition on line 1 is never true",
+        ),
         ("{{ a ||| b", None, "it is not valid Jinja"),
         ("{{ a.__class__ }} ||| b", None, "it tries to reach '__class__'"),
-        (
-            "{{ a }} ||| {{ answer_choices[0] }}",
-            "{% for x in b %}{{ x }}|||{% endfor %}",
-            "its choices are more than a list",
-        ),
         ("{{ a }} ||| ", None, "P3 renders none of the made-up rows"),
     ],
 )
@@ -355,7 +468,7 @@ def test_what_cannot_be_converted_is_a_finding_with_its_line(tmp_path, jinja, ch
 
 
 def test_the_command_writes_sets_and_says_what_is_left_out(tmp_path):
-    file_of(tmp_path, entry("{{ a }}? ||| {{ b }}"), entry("{{ a }} ||| {{ [a] | choice }}", id="b", name="draws"))
+    file_of(tmp_path, entry("{{ a }}? ||| {{ b }}"), entry("{{ a }} ||| {{ a | highlight }}", id="b", name="marks"))
 
     def tamis(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "curate.cli", "templates", "import", *arguments]
@@ -366,7 +479,7 @@ def test_the_command_writes_sets_and_says_what_is_left_out(tmp_path):
     report = json.loads(done.stdout)
     assert (report["converted"], report["total"]) == (1, 2)
     assert list(report["files"]) == ["moods_small.yaml"]
-    assert "draws at random" in report["findings"][0]["why"]
+    assert "no filter `highlight`" in report["findings"][0]["why"]
     assert load_set(str(tmp_path / "out" / "moods_small.yaml")).templates[0].name == "ask"
     shown = tamis("promptsource", str(tmp_path / "templates.yaml"))
     assert shown.stdout == (tmp_path / "out" / "moods_small.yaml").read_text("utf-8")

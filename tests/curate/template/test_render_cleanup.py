@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from curate.contract.errors import RowSkipped
-from curate.template import cleanup
+from curate.template import cleanup, sandbox
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,12 @@ from curate.template import cleanup
         ("slots", ("customer rating[1 out of 5, or so]",), [("customer rating", "1 out of 5, or so")]),
         ("words", ("familyFriendly",), "family friendly"),
         ("words", ("price_range",), "price range"),
+        ("zip", (["a", "b", "c"], [1, 2]), [("a", 1), ("b", 2)]),
+        ("zip", ("ab",), [("a",), ("b",)]),
+        ("range", (3,), range(3)),
+        ("range", (1, 7, 2), range(1, 7, 2)),
+        ("most_frequent", (["q", "r", "r", "q", "s"],), ["q", "r"]),
+        ("most_frequent", ([],), []),
     ],
 )
 def test_filters_do_what_their_names_say(filter_, arguments, result):
@@ -52,6 +58,11 @@ def test_filters_do_what_their_names_say(filter_, arguments, result):
         ("label_index", (2, "yes", "no"), "the label '2' is none of: yes, no"),
         ("slots", ("The Mill is a pub",), "is not a list of name"),
         ("slots", ("name[The Mill], and so on",), "is not a list of name"),
+        ("range", (100_001,), "`range` gives 100,001 numbers, more than 100,000"),
+        ("pick", ([], "a"), "there is nothing to pick from"),
+        ("put", ([1], 2), "`put` adds to what is made with `growing`"),
+        ("take", ({"a": 1}, "a"), "`take` takes from what is made with `growing`"),
+        ("take", (cleanup.growing([1]), 5), "`take` finds nothing at 5"),
         ("turns", ("hello",), "not a list of messages"),
         ("turns", ([],), "not a list of messages"),
         ("turns", ([{"role": "user", "content": "a"}],), "no user message with an assistant's after it"),
@@ -117,3 +128,34 @@ def test_first_and_skipped_words_make_up_the_text(words, n):
 def test_every_filter_is_documented():
     for name, function in cleanup.FILTERS.items():
         assert inspect.getdoc(function), name
+
+
+def test_pick_takes_each_item_as_often_and_the_same_for_the_same_row():
+    picked = [cleanup.pick(["a", "b", "c"], 1, f"row {number}") for number in range(3_000)]
+    assert picked == [cleanup.pick(["a", "b", "c"], 1, f"row {number}") for number in range(3_000)]
+    assert picked != [cleanup.pick(["a", "b", "c"], 2, f"row {number}") for number in range(3_000)]
+    assert all(900 < picked.count(item) < 1_100 for item in "abc")
+
+
+def test_what_grows_is_a_copy_all_the_way_down():
+    row = {"names": ["Ada"], "marks": {"Ada": [1]}}
+    grown = cleanup.growing(row)
+    cleanup.put(grown["names"], "Bo")
+    cleanup.put(grown["marks"]["Ada"], 2)
+    cleanup.put(grown, {"more": True})
+    assert grown == {"names": ["Ada", "Bo"], "marks": {"Ada": [1, 2]}, "more": True}
+    assert (cleanup.take(grown["names"]), cleanup.take(grown["names"], 0), cleanup.take(grown, "more")) == (
+        "Bo",
+        "Ada",
+        True,
+    )
+    assert row == {"names": ["Ada"], "marks": {"Ada": [1]}}
+
+
+def test_a_list_that_a_template_makes_is_made_anew_for_every_row():
+    source = (
+        "{% set all = [] | growing %}{% for i in n | range %}{% set _ = all | put(i) %}{% endfor %}{{ all | join }}"
+    )
+    text = sandbox.Text.of(source)
+    assert [text({"n": n}) for n in (2, 3, 2)] == ["01", "012", "01"]
+    assert text.reads == {"n"}
