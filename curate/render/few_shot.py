@@ -9,6 +9,7 @@ seen in a prompt before it is asked for. Which exemplars, how many and in which 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +106,17 @@ def exemplars(parts: Sequence[Path], render: dict[str, Any], seed: int) -> pl.Da
     )
 
 
+def set_aside_before(parts: Sequence[Path], render: dict[str, Any]) -> pl.DataFrame | None:
+    """The same where a mixture has set them aside: among the rows that it removed. parts: the shards of these."""
+    if render.get("few_shot") is None:
+        return None
+    wanted = [columns.ID, columns.TEMPLATE_SET, columns.FIELDS]
+    return pl.concat(
+        pl.read_parquet(path, columns=[*wanted, columns.REASON]).filter(pl.col(columns.REASON) == REASON).select(wanted)
+        for path in parts
+    )
+
+
 def given(rendered: pl.DataFrame, render: dict[str, Any], seed: int) -> dict[str, int]:
     """How many of the records that were drawn for examples have some, and the least asked. rendered: record, shots."""
     options = few_shot(**render["few_shot"])
@@ -141,7 +153,9 @@ class Composer:
         if not pool or any(message["role"] != "system" for message in before):
             return rendered
         examples = self._examples(engine, id, rendered, pool)
-        layout = LAYOUTS[draw(self.seed, "few_shot.layout", id) % len(LAYOUTS)]
+        cued = any(map(_CUED.search, (asked["content"], *(prompt for prompt, _ in examples))))
+        layouts = WITHOUT_CUES if cued else LAYOUTS
+        layout = layouts[draw(self.seed, "few_shot.layout", id) % len(layouts)]
         left = self.options.max_tokens - sum(self.tokens(message["content"]) for message in (*before, target))
         for shots in range(len(examples), 0, -1):
             text = layout.text(examples[:shots], asked["content"])
@@ -186,10 +200,12 @@ class Layout:
     first: str = ""
 
     def text(self, examples: list[tuple[str, str]], asked: str) -> str:
-        """Examples, then what is asked, up to where the target would stand, without white space at the end."""
+        """Examples, then what is asked, up to where the target would stand, without white space at the end. The target goes on
+        the line of a prompt that ends with a colon."""
         parts = [self.first]
         for n, (prompt, target) in enumerate(examples, start=1):
-            parts += [self._numbered(self.before, n), prompt, self._numbered(self.between, n), target, self.after]
+            between = " " if self.between == "\n" and prompt.endswith(":") else self._numbered(self.between, n)
+            parts += [self._numbered(self.before, n), prompt, between, target, self.after]
         n = len(examples) + 1
         parts += [self._numbered(self.before, n), asked, self._numbered(self.between, n).rstrip()]
         return "".join(parts)
@@ -212,3 +228,7 @@ LAYOUTS = (
     Layout("cases", "({n}) ", "\n    "),
     Layout("solved", "Problem: ", "\nSolution: ", "\n\n", "Some solved ones first.\n\n"),
 )
+WITHOUT_CUES = tuple(layout for layout in LAYOUTS if not layout.before and layout.between == "\n")
+_CUED = re.compile(
+    r"\A\s*(?:\w+(?: \w+){0,2} ?[:=>]|[#<\[(]|\d+[.)])|[:=>\])](?:\s*[\"“'(\[-])?\s*\Z"
+)  # begins or ends with a cue

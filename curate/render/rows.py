@@ -257,7 +257,7 @@ class _Chunk:
         if self.composer is None:
             return left, after_examples
         ids = self.rows[columns.ID]
-        aside = ids.is_in(self.composer.ids).to_numpy()
+        aside = ids.is_in(self.composer.ids.implode()).to_numpy()
         self.gone += np.flatnonzero(aside).tolist()
         self.reasons += [shots.REASON] * len(self.gone)
         return left & ~aside, ~aside & shots.drawn(ids, self.composer.options, self.composer.seed)

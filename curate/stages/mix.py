@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import polars as pl
+
 from curate.contract import columns, methods
 from curate.contract.errors import RequestError
 from curate.contract.files import read_json, sha256
 from curate.contract.methods import Parameter, nearest
 from curate.load.source import template_sets
 from curate.mix import presets, quotas
+from curate.render import few_shot
 from curate.rows import token_counts
 from curate.run.ask import name_and_options
 from curate.run.job import Job
@@ -62,6 +65,8 @@ def reads(step: Step, before: Before) -> dict[str, Any]:
         facts["preset"] = {path.stem: sha256(path) for path in files}
         if presets.load(step.method, folder).counts_templates:
             facts["sets"] = template_sets(before.need("load").step.bound, folder, "source_hash")
+    if (asked := _few_shot(before)) is not None:
+        facts["few_shot"] = asked
     if step.options.get("tokens") is not None:
         facts["tokenizer"] = token_counts.fingerprint(step.options["tokenizer"], folder)
     return facts
@@ -78,16 +83,19 @@ def preview(stage: Stage, before: Before) -> dict[str, Any]:
     table = _cached(before.work, parent)
     if table is None or step.options.get("tokens") is not None:
         return {}
-    rows = table.read(only=quotas.needs(step.method, step.options))
+    rows = table.read(only=sorted({*quotas.needs(step.method, step.options), columns.TEMPLATE_SET}))
+    rows = rows.filter(~_exemplars(rows, before, stage.seed))
     arranged = quotas.arrange(rows, step.method, step.options, seed=stage.seed, folder=before.recipe.folder)
     return {"mixture": arranged.plan.lines()}
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:
-    whole = job.rows()
+    every = job.rows()
+    aside = _exemplars(every, job.before, job.seed)
+    whole = every.filter(~aside)
     arranged = quotas.arrange(whole, step.method, step.options, seed=job.seed, folder=job.recipe.folder)
     kept, gone = arranged.apply(whole, job.seed)
-    job.write(kept, gone)
+    job.write(kept, pl.concat([gone, every.filter(aside).with_columns(pl.lit(few_shot.REASON).alias(columns.REASON))]))
     plan, came = arranged.plan, quotas.realised(arranged, whole, kept)
     nothing = {"rows": 0, "counted": 0, **({"tokens": 0} if plan.unit == "tokens" else {})}
     lines = [{**line, **came.get(line["name"], nothing)} for line in plan.lines()]
@@ -100,6 +108,18 @@ def says(step: Step, facts: dict[str, Any]) -> list[str]:
     if len(facts["mixture"]) > _LINES:
         lines.append(f"… and {len(facts['mixture']) - _LINES:,} more in the stage's manifest.json")
     return lines
+
+
+def _few_shot(before: Before) -> dict[str, Any] | None:
+    """What the recipe's few-shot prompts ask for: their examples are taken before the mixture, so that it comes out as asked."""
+    return next((step.options["few_shot"] for step in before.recipe.steps if step.kind == "render"), None)
+
+
+def _exemplars(table: pl.DataFrame, before: Before, seed: int) -> pl.Series:
+    """Which rows are set aside for few-shot prompts: Boolean (n,)."""
+    asked = _few_shot(before)
+    ids = few_shot.set_aside(table, few_shot.few_shot(**asked), seed) if asked else pl.Series([], dtype=pl.String)
+    return table[columns.ID].is_in(ids.implode())
 
 
 def _parameters(way: str, ask: Ask) -> tuple[Parameter, ...]:

@@ -67,7 +67,12 @@ def reads(step: Step, before: Before) -> dict[str, Any]:
 
 
 def compute(job: Job, step: Step) -> dict[str, Any]:
-    exemplars = few_shot.exemplars(job.parent.kept, step.options, job.seed)
+    mixed = job.before.nearest("mix")
+    exemplars = (
+        few_shot.exemplars(job.parent.kept, step.options, job.seed)
+        if mixed is None
+        else few_shot.set_aside_before(job.done(mixed).removed, step.options)
+    )
     job.by_shard(_rendered, step.options, exemplars, job.seed, job.recipe.folder)
     counts: Counter[str] = Counter()
     here = Done(job.folder, {}, old=False)

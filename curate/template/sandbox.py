@@ -256,6 +256,7 @@ def _depth(tree: nodes.Node) -> int:
     deepest, left = 0, [(tree, 0)]
     while left:
         node, depth = left.pop()
+        depth += len(node.elif_) if isinstance(node, nodes.If) else 0  # Python takes them as blocks within each other
         deepest = max(deepest, depth)
         left += [(child, depth + 1) for child in node.iter_child_nodes()]
     return deepest

@@ -11,10 +11,11 @@ import polars as pl
 import pytest
 
 from curate.contract.errors import RecipeError, RequestError
-from curate.render.few_shot import LAYOUTS, REASON, few_shot, set_aside
+from curate.render.few_shot import LAYOUTS, REASON, WITHOUT_CUES, few_shot, set_aside
 from curate.render.rows import render_rows
 from curate.rows.table import MESSAGES_TYPE
 from curate.run import recipe as recipes
+from curate.run import runner
 
 SST2 = "flan/sentiment/sst2"
 RTE = "flan/natural_language_inference/rte"
@@ -166,3 +167,60 @@ def test_a_run_says_how_many_records_have_fewer_examples_than_asked(tmp_path: Pa
     counts = facts.get("facts", facts)["few_shot"]
     assert counts == {"drawn": 90, "with_examples": (shots > 0).sum(), "with_the_least_asked": (shots >= 3).sum()}
     assert counts["with_the_least_asked"] < counts["drawn"]
+
+
+@pytest.mark.parametrize(
+    "cued",
+    [
+        "{{ line }}\nAnswer:",
+        "Review: {{ line }} Good or bad?",
+        "<text>{{ line }}</text>\n<label>",
+        "{{ line }} ->",
+        "### {{ line }}",
+    ],
+)
+def test_a_prompt_with_cues_of_its_own_gets_no_others(tmp_path, cued):
+    path = tmp_path / "made.yaml"
+    path.write_text(
+        "dataset: made\nabout: Made up.\ncolumns: {line: sentence, label: label}\nanswer: label\nchoices: ['no', 'yes']\n"
+        "record: {prompt: '{{ line }}', response: '{{ answer }}'}\nexample: {sentence: a, label: 0}\ntemplates:\n"
+        f"  - {{name: t, kind: forward, style: plain, target: '{{{{ answer }}}}', input: {orjson.dumps(cued).decode()}}}\n"
+    )
+    kept, _ = render(table(300, str(path)), share=1, shots=2, exemplars=20)
+    own = cued.split("{{")[0].strip(), cued.rsplit("}}", 1)[1].strip()
+    for messages in kept["messages"].to_list():
+        text = messages[0]["content"].replace(own[0] or "\0", "").replace(own[1] or "\0", "")
+        cues = (cue.replace("{n}", "1").strip() for layout in LAYOUTS for cue in (layout.before, layout.between))
+        assert not [cue for cue in cues if cue and cue in text], text
+    if cued.endswith("Answer:"):
+        assert all(
+            "Answer: no" in text or "Answer: yes" in text for text in (m[0]["content"] for m in kept["messages"])
+        )
+
+
+def test_a_prompt_without_cues_is_put_in_every_layout():
+    plain = [layout.text([("What is it", "this")], "And now") for layout in LAYOUTS]
+    assert len(set(plain)) == len(LAYOUTS)
+    assert {"blank", "rule", "stars"} == {layout.name for layout in WITHOUT_CUES}
+
+
+def test_a_mixture_comes_out_as_asked_though_examples_are_set_aside(tmp_path: Path):
+    lines = [{"sentence": f"film number {i} goes on and on", "label": i % 2} for i in range(400)]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(map(orjson.dumps, lines)))
+    (tmp_path / "recipe.yaml").write_text(
+        f"name: capped\nload:\n  - files: {{path: a.jsonl, name: a, template: {SST2}, license: mit}}\n"
+        "mix: {proportional: {cap: 200}}\nrender: {few_shot: {share: 0.5, exemplars: 30}}\n"
+    )
+    runner.run(recipes.read(tmp_path / "recipe.yaml", []), tmp_path / "work")
+    read = {
+        (stage, side): pl.concat(map(pl.read_parquet, sorted((tmp_path / "work").glob(f"*{stage}/{side}/*.parquet"))))
+        for stage in ("mix", "render")
+        for side in ("kept", "removed")
+    }
+    assert read["mix", "kept"].height == read["render", "kept"].height == 200
+    assert read["mix", "removed"]["reason"].to_list().count(REASON) == 30
+    assert (read["render", "kept"]["shots"] > 0).sum() > 70
+    aside = read["mix", "removed"].filter(pl.col("reason") == REASON)
+    sentences = [orjson.loads(fields)["sentence"] for fields in aside["fields"]]
+    asked = read["render", "kept"].filter(pl.col("shots") > 0)["messages"].to_list()
+    assert all(any(sentence in messages[0]["content"] for sentence in sentences) for messages in asked)

@@ -175,6 +175,7 @@ def test_check_and_show_hold_the_limits_too(tmp_path):
         "{% if text %}" * 300 + "x" + "{% endif %}" * 300,
         "{{ " + "not " * 3_000 + "text }}",
         "{{ text" + " + text" * 3_000 + " }}",
+        "{% if text == 'a' %}a" + "{% elif text == 'b' %}b" * 3_000 + "{% endif %}",
     ],
 )
 def test_deep_brackets_are_a_finding(tmp_path, source):
