@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,20 +21,27 @@ def methods(
     from curate.contract.methods import all_of, nearest, rooms
     from curate.run.kinds import kinds
 
-    there = rooms(Path.cwd())
+    every = kinds(Path.cwd())
+    alone = {each.name: each for each in every.values() if not each.methods and (each.options() or each.words())}
+    there = [*rooms(Path.cwd()), *alone]
     if kind is not None and kind not in there:
         raise RequestError(f"there is no kind '{kind}'{nearest(kind, there)}; the kinds are {', '.join(there)}")
-    rows = [
-        {"kind": room, "name": method.name, "options": ", ".join(map(str, method.parameters)), "what": method.summary}
-        for room in ([kind] if kind else there)
-        for method in all_of(room, Path.cwd()).values()
-    ]
+    rows = []
+    for room in [kind] if kind else there:
+        if room not in alone:
+            rows += [_row(room, m.name, m.parameters, m.summary) for m in all_of(room, Path.cwd()).values()]
+            continue
+        words = alone[room].words() or {room: (alone[room].about, alone[room].options())}
+        rows += [_row(room, word, parameters, about) for word, (about, parameters) in words.items()]
     print_table(rows, as_json)
-    for room in () if as_json else ([kind] if kind else there):
-        for each in kinds(Path.cwd()).values():
-            if each.methods == room and each.options():
-                shared = ", ".join(option.word for option in each.options())
-                say(f"Every {room} method takes these too: {shared}.")
+    for each in () if as_json else every.values():
+        shared = each.methods or (each.name if each.words() and each.name not in each.words() else None)
+        if shared and shared in ([kind] if kind else there) and each.options():
+            say(f"Every {shared} method takes these too: {', '.join(option.word for option in each.options())}.")
+
+
+def _row(kind: str, name: str, options: Iterable[Any], what: str) -> dict[str, str]:
+    return {"kind": kind, "name": name, "options": ", ".join(map(str, options)), "what": what}
 
 
 def doctor(as_json: Json = False) -> None:

@@ -234,6 +234,12 @@ def signature(file: str, function: str, skip: int = 0, without: Iterable[str] = 
     return tuple(parameter for parameter in _parameters(node, path, skip) if parameter.name not in left_out)
 
 
+def summary_of(file: str, function: str) -> str:
+    """The first line of its documentation."""
+    node = _function(tree(ROOT / file), function)
+    return "" if node is None else (ast.get_docstring(node) or "").split("\n")[0]
+
+
 def renamed(file: str) -> dict[str, str]:
     """Old words of options that a file of ours names, with the new ones: its constant RENAMED."""
     path = ROOT / file

@@ -2,6 +2,7 @@
 
     - files: {path: alpaca/*.jsonl, license: cc-by-nc-4.0}
     - files: {path: sst2/train.tsv.gz, header: [sentence, label], template: flan/sentiment/sst2}
+    - files: {path: piqa/valid.jsonl, labels: piqa/valid-labels.lst, template: flan/commonsense/piqa}
 
 The ending says the format:
 
@@ -49,15 +50,20 @@ _SPLITS = {
 }
 
 
-def load(*, path: str | list[str], header: list[str] | None = None, data: Path) -> Iterator[Raw]:
+def load(
+    *, path: str | list[str], header: list[str] | None = None, labels: str | None = None, data: Path
+) -> Iterator[Raw]:
     """Rows of files.
 
     path: a file, a folder, a glob (``**`` for any depth), or a list of these, relative to the data folder. header: the
-    columns' names, for CSV and TSV without a first line of names. A row's key is its file's path, relative to the data
+    columns' names, for CSV and TSV without a first line of names. labels: a second file, a label a line for each row of the
+    one file that `path` names, in the same order; it becomes the column `label`. A row's key is its file's path, relative to the data
     folder, with its line (JSON Lines, CSV, TSV) or its number (JSON array, Parquet). Raises SourceError: nothing matches, an
     unknown ending, an empty file, a file that is broken as a whole.
     """
-    for file in _files(path, data):
+    files = _files(path, data)
+    given = None if labels is None else _labels(labels, files, data)
+    for file in files:
         relative = Path(os.path.relpath(file, data)).as_posix()
         reader, unit = _READERS[_ending(file)]
         if header is not None and reader not in (delimited.csv_rows, delimited.tsv_rows):
@@ -68,14 +74,29 @@ def load(*, path: str | list[str], header: list[str] | None = None, data: Path) 
         for number, size, fields, fault, text in _guarded(reader, file, header):
             problem, raw = (None, None) if fault is None else fault
             place = f"{relative}{unit}{number}"
+            if given is not None:
+                if fields is not None and "label" in fields:
+                    raise SourceError(
+                        f"{place}: the row has a column `label`, so `labels` cannot add one; leave it out"
+                    )
+                label = next(given, None)
+                if label is None:
+                    raise SourceError(
+                        f"{place}: {data / str(labels)} has no label for this row; it ends before the rows do"
+                    )
+                fields, text = None if fields is None else {**fields, "label": label}, None
             yield Raw(f"{relative}#{number}", fields, place, problem, name, split, None, None, None, size, raw, text)
         if not number:
             raise SourceError(f"{file}: the file holds no row; take it out of `path`, or write it again")
+    if given is not None and (more := sum(1 for _ in given)):
+        raise SourceError(
+            f"{data / str(labels)}: there are {more:,} more labels than rows in {files[0]}; give the file of these rows"
+        )
 
 
-def describe(*, path: str | list[str], header: list[str] | None) -> str:
+def describe(*, path: str | list[str], header: list[str] | None, labels: str | None = None) -> str:
     """The file's stem, or its folder where the stem is a split's name or a pattern: sst2/train.tsv.gz is "sst2"."""
-    del header
+    del header, labels
     parts = [
         part
         for part in Path(path[0] if isinstance(path, list) and path else str(path)).parts
@@ -87,10 +108,13 @@ def describe(*, path: str | list[str], header: list[str] | None) -> str:
     return (telling or said or ["files"])[-1]
 
 
-def fingerprint(*, path: str | list[str], header: list[str] | None, data: Path) -> dict[str, Any]:
+def fingerprint(
+    *, path: str | list[str], header: list[str] | None, labels: str | None = None, data: Path
+) -> dict[str, Any]:
     """Each file's path and SHA-256, about a second a gigabyte."""
     del header
-    return {"files": {Path(os.path.relpath(file, data)).as_posix(): sha256(file) for file in _files(path, data)}}
+    files = [*_files(path, data), *([_labels_file(labels, data)] if labels is not None else [])]
+    return {"files": {Path(os.path.relpath(file, data)).as_posix(): sha256(file) for file in files}}
 
 
 # --- which files -----------------------------------------------------------------------------------------------------
@@ -122,6 +146,31 @@ def _matches(path: str, data: Path) -> list[Path]:
             raise SourceError(f"{file}: this is {what}; take it out of `path`, or put the file there")
         _ending(file)
     return found
+
+
+def _labels_file(labels: str, data: Path) -> Path:
+    file = data / Path(labels).expanduser()
+    if not file.is_file():
+        raise SourceError(f"there is no file of labels '{labels}' in {data}{_near(file)}")
+    return file
+
+
+def _labels(labels: str, files: list[Path], data: Path) -> Iterator[str]:
+    """A label a line, without the white space around it. Raises SourceError with file:line."""
+    file = _labels_file(labels, data)
+    if len(files) != 1:
+        raise SourceError(
+            f"`labels` are those of one file, and `path` names {len(files):,}; give each file a source of its own"
+        )
+    content = file.read_bytes()
+    try:
+        lines = (gzip.decompress(content) if file.suffix == ".gz" else content).decode("utf-8-sig").splitlines()
+    except (UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
+        raise SourceError(f"{file}: the labels cannot be read as UTF-8 text: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise SourceError(f"{file}:{number}: this line holds no label; write one a row, or take the line out")
+    return map(str.strip, lines)
 
 
 def _near(path: Path) -> str:

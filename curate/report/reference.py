@@ -55,9 +55,8 @@ def page() -> str:
 
 def _kind(kind: Kind) -> list[str]:
     level = "###" if kind.section == STEPS else "##"
-    about = (kind.module.__doc__ or "").strip().partition(": ")[2].partition("\n\n")[0]
     title = kind.section if kind.section != STEPS else kind.name
-    parts = [f"{level} {title}", about[:1].upper() + about[1:]]
+    parts = [f"{level} {title}", kind.about]
     if kind.example:
         parts.append(f"```yaml\n{kind.example}\n```")
     options = kind.options()

@@ -18,6 +18,7 @@ and of these what it needs:
     PLACES = {"model": "model"}              what a person looks for in a product: a word, and where it lies
     EXAMPLE = "holdout: {fraction: 0.05}"    as docs/recipe.md shows it
     options() -> tuple[Parameter, ...]       of the section itself; of a kind with methods, what each takes beside its own
+    words() -> {word: (about, parameters)}   of a kind without methods, what `tamis methods` lists: the ways of mix
     adds(step) -> columns                    beside the contract's own that it adds: checked for clashes, known to later steps
     reads(step, before) -> facts             what its bytes depend on beside its options: hashes of files, keys of other stages
     code(step) -> paths                      source that its imports do not show
@@ -51,6 +52,7 @@ STEPS = "steps"
 _FOLDER = Path(__file__).resolve().parent.parent / "stages"
 _HOOKS: dict[str, Callable[..., Any]] = {  # what a kind does where its file does not say
     "options": lambda: (),
+    "words": dict,
     "adds": lambda step: (),
     "reads": lambda step, before: {},
     "code": lambda step: (),
@@ -81,6 +83,12 @@ class Kind:
     role: str | None
     places: dict[str, str]
     example: str
+
+    @property
+    def about(self) -> str:
+        """The first sentence of its file, without its name."""
+        about = (self.module.__doc__ or "").strip().partition(": ")[2].partition("\n\n")[0]
+        return about[:1].upper() + about[1:]
 
     def __getattr__(self, hook: str) -> Callable[..., Any]:
         if hook not in (*_HOOKS, *_NEEDED):

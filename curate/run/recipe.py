@@ -21,6 +21,7 @@ from curate.run.kinds import STEPS, Kind, in_order, kinds
 from curate.run.overrides import Lists, kind_and_choice, override
 from curate.run.stage import Step
 
+_PLACES = {"load": "first", "holdout": "before all steps"}
 SECTIONS = ("load", "holdout", STEPS, "mix", "render", "release", "train", "study")
 SETTINGS = (
     Parameter("name", "str", REQUIRED, "of the recipe, its work folder and its release"),
@@ -176,6 +177,13 @@ def _steps(check: Check, top: dict[str, Any], every: dict[str, Kind]) -> list[An
 def _say_unknown(check: Check, entry: Any, known: tuple[str, ...], at: tuple[Any, ...]) -> None:
     given = [key for key in entry if key not in ("as", "where")] if isinstance(entry, dict) else [entry]
     word = str(given[0]) if given else ""
+    if word in SECTIONS:
+        check.say(
+            f"`{word}` is no step but a section of its own; write `{word}:` at the left margin, beside `steps:`. It runs "
+            f"{_PLACES.get(word, 'after all steps')}, wherever it stands",
+            *at,
+        )
+        return
     check.say(f"unknown step '{word}'{nearest(word, known)}; a step is one of: {', '.join(known)}", *at)
 
 

@@ -35,6 +35,12 @@ def options() -> tuple[Parameter, ...]:
     return methods.signature(_FILE, "common")
 
 
+def words() -> dict[str, tuple[str, tuple[Parameter, ...]]]:
+    """The ways, and the presets."""
+    ways = {way: (methods.summary_of(_FILE, way), methods.signature(_FILE, way, 1)) for way in quotas.WAYS}
+    return ways | {name: (f"The preset of templates/mixtures/{name}.yaml.", _of_presets()) for name in presets.names()}
+
+
 def bind(given: Any, ask: Ask) -> Step | None:
     if isinstance(given, dict) and len(given) != 1:
         ask.say(f"mix is one way, and here are {len(given)}: {', '.join(map(str, given)) or 'none'}")
@@ -126,9 +132,12 @@ def _parameters(way: str, ask: Ask) -> tuple[Parameter, ...]:
     if way in quotas.WAYS:
         return methods.signature(_FILE, way, 1) + options()
     presets.load(way, ask.folder)
+    return _of_presets() + methods.signature(_FILE, "common", without=("by", "example_cap"))
+
+
+def _of_presets() -> tuple[Parameter, ...]:
     rows = Parameter("rows", "int | None", None, "the size of the mixture; if left out, what the preset gives")
-    shared = methods.signature(_FILE, "common", without=("by", "example_cap"))
-    return (rows, *methods.signature("curate/mix/presets.py", "bind", 3), *shared)
+    return rows, *methods.signature("curate/mix/presets.py", "bind", 3)
 
 
 def _check_sources(way: str, bound: dict[str, Any], ask: Ask) -> None:

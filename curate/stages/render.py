@@ -34,6 +34,14 @@ def options() -> tuple[Parameter, ...]:
     return tuple(p for p in methods.signature("curate/render/rows.py", "render_rows", 1) if p.name in _OPTIONS)
 
 
+def words() -> dict[str, tuple[str, tuple[Parameter, ...]]]:
+    few = methods.signature("curate/render/few_shot.py", "few_shot")
+    return {
+        "render": ("Every record put into messages.", options()),
+        "few_shot": ("Solved examples before the question: an option of render.", few),
+    }
+
+
 def bind(given: Any, ask: Ask) -> Step | None:
     bound = ask.bind("render", options(), given)
     for option in ("no_options", "inversions"):

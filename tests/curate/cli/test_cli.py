@@ -183,6 +183,30 @@ def test_styles_and_what_is_left_out_are_checked_before_anything_runs(tmp_path: 
         assert "Traceback" not in done.stderr
 
 
+def test_methods_lists_what_has_options_and_no_folder_of_methods_too() -> None:
+    listed = json.loads(tamis("methods", "--json").stdout)
+    options = {(row["kind"], row["name"]): row["options"] for row in listed}
+    assert "styles" in options["render", "render"] and "leave_out" in options["render", "render"]
+    assert "shots" in options["render", "few_shot"]
+    assert "temperature" in options["mix", "proportional"] and ("mix", "flan2021") in options
+    assert "fraction" in options["holdout", "holdout"]
+    assert ("select", "k_center") in options
+    assert "example_cap" in tamis("methods", "mix").stdout
+    assert tamis("methods", "mixx").returncode == 2
+
+
+def test_a_section_that_stands_among_the_steps_is_told_where_it_belongs(tmp_path: Path) -> None:
+    load = "name: x\nload:\n  - files: {path: a.jsonl, name: a, license: mit}\n"
+    for entry, said in {
+        "holdout: {rows: 5}": "recipe.yaml:5: `holdout` is no step but a section of its own; write `holdout:` at the left "
+        "margin, beside `steps:`. It runs before all steps",
+        "render: {templates: one}": "It runs after all steps, wherever it stands",
+    }.items():
+        (tmp_path / "recipe.yaml").write_text(f"{load}steps:\n  - {entry}\n")
+        done = tamis("run", "recipe.yaml", "--plan", cwd=tmp_path)
+        assert done.returncode == 2 and said in done.stderr, done.stderr
+
+
 def test_few_shot_prompts_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     from conftest import write_jsonl
 

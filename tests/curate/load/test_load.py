@@ -603,3 +603,53 @@ def test_a_set_that_explodes_makes_one_record_of_each_item(tmp_path: Path) -> No
 def test_a_source_names_the_task_cluster_of_its_rows(tmp_path: Path) -> None:
     write(tmp_path / "a.jsonl", lines(ROWS))
     assert load(tmp_path, path="a.jsonl", task_cluster="sums")[0]["task_cluster"].unique().to_list() == ["sums"]
+
+
+# --- labels in a second file -----------------------------------------------------------------------------------------
+
+
+def with_labels(folder: Path, rows: int, text: str, **options: Any) -> tuple[pl.DataFrame, pl.DataFrame]:
+    (folder / "rows.jsonl").write_text(
+        "".join(f'{{"goal": "g{i}", "sol1": "a{i}", "sol2": "b{i}"}}\n' for i in range(rows))
+    )
+    (folder / "labels.lst").write_text(text)
+    given = {
+        "path": "rows.jsonl",
+        "labels": "labels.lst",
+        "template": "flan/commonsense/piqa",
+        "license": "mit",
+        **options,
+    }
+    parts = list(records.records("files", given, data=folder, seed=0))
+    return pl.concat([kept for kept, _ in parts]), pl.concat([removed for _, removed in parts])
+
+
+def test_labels_of_a_second_file_are_joined_row_by_row(tmp_path):
+    kept, removed = with_labels(tmp_path, 4, "1\n0\n0\n1\n")
+    assert kept["response"].to_list() == ["b0", "a1", "a2", "b3"]
+    assert removed.height == 0
+    facts = files.fingerprint(path="rows.jsonl", header=None, labels="labels.lst", data=tmp_path)
+    assert set(facts["files"]) == {"rows.jsonl", "labels.lst"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "options", "said"),
+    [
+        ("1\n0\n", {}, r"rows.jsonl:3: .*labels.lst has no label for this row; it ends before the rows do"),
+        ("1\n0\n1\n1\n1\n", {}, r"labels.lst: there are 2 more labels than rows in .*rows.jsonl"),
+        ("1\n\n1\n", {}, r"labels.lst:2: this line holds no label"),
+        ("1\n0\n1\n", {"labels": "label.lst"}, r"no file of labels 'label.lst'.*Did you mean 'labels.lst'"),
+        ("1\n0\n1\n", {"path": "*s.jsonl"}, r"`labels` are those of one file, and `path` names 2"),
+    ],
+)
+def test_labels_that_do_not_fit_are_said(tmp_path, labels, options, said):
+    (tmp_path / "others.jsonl").write_text("{}\n")
+    with pytest.raises(SourceError, match=said):
+        with_labels(tmp_path, 3, labels, **options)
+
+
+def test_a_row_that_has_a_label_gets_no_other(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"goal": "g", "label": 1}\n')
+    (tmp_path / "labels.lst").write_text("0\n")
+    with pytest.raises(SourceError, match=r"rows.jsonl:1: the row has a column `label`"):
+        list(files.load(path="rows.jsonl", labels="labels.lst", data=tmp_path))
