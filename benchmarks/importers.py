@@ -112,14 +112,10 @@ def _movies(path: Path) -> Iterator[Row]:
 
 
 def _trec(path: Path) -> Iterator[Row]:
-    coarse = ["DESC", "ENTY", "ABBR", "HUM", "NUM", "LOC"]
-    fine = {name: number for number, name in enumerate(sorted({line.split(" ")[0] for line in _lines(path)}))}
-    for line in _lines(path):
-        label, _, text = line.strip().partition(" ")
-        names = {"label-coarse": coarse, "label_coarse": coarse}
-        if label.split(":")[0] in coarse:
-            number = coarse.index(label.split(":")[0])
-            yield {"text": text, **dict.fromkeys(names, number), "label-fine": fine[label], "label_fine": fine[label]}
+    with gzip.open(path, "rt", encoding="latin-1") as lines:
+        for line in lines:
+            label = int(line[0])
+            yield {"text": line[2:].strip(), "label-coarse": label, "label_coarse": label}
 
 
 def _news(path: Path) -> Iterator[Row]:
@@ -161,8 +157,14 @@ def _squad(path: Path) -> Iterator[Row]:
         for paragraph in article["paragraphs"]:
             for asked in paragraph["qas"]:
                 answers = {key: [answer[key] for answer in asked["answers"]] for key in ("text", "answer_start")}
-                yield {"id": asked["id"], "title": article.get("title", "An article"), "context": paragraph["context"],
-                       "question": asked["question"], "answers": answers}  # fmt: skip
+                yield {
+                    "id": asked["id"],
+                    "title": article.get("title", "An article"),
+                    "context": paragraph["context"],
+                    "question": asked["question"],
+                    "answers": answers,
+                    "metadata": {"split": "train"},
+                }
 
 
 def _sick(path: Path) -> Iterator[Row]:
@@ -186,7 +188,7 @@ def _mail(path: Path) -> Iterator[Row]:
 
 
 def _tweets(path: Path) -> Iterator[Row]:
-    labels = path.with_name(path.name.replace("_text", "_labels"))
+    labels = path.with_name(path.name.replace("_text", "_labels").removesuffix(".gz"))
     for text, label in zip(_lines(path), _lines(labels), strict=False):
         yield {"text": text.strip(), "label": int(label)}
 
@@ -232,7 +234,6 @@ REAL: dict[str, tuple[str, Callable[[Path], Iterable[Row]]]] = {
     "squadshifts/amazon": ("xquad_en/xquad.en.json.gz", _squad),
     "adversarial_qa/dbert": ("xquad_en/xquad.en.json.gz", _squad),
     "sem_eval_2014_task_1": ("sick2014/SICK_train.txt.gz", _sick),
-    "sick": ("sick2014/SICK_train.txt.gz", _sick),
     "banking77": ("banking77/test.csv.gz", _banking),
     "aeslc": ("aeslc/train.jsonl.gz", _mail),
     "imdb": ("imdb_olora/train.json.gz", _imdb),

@@ -90,7 +90,7 @@ class Branches:
         for child in list(node.iter_child_nodes()):
             self._inside(child)
 
-    def _noted(self, test: nodes.Expr, outcomes: tuple[bool, ...] = (True, False)) -> nodes.Expr:
+    def _noted(self, test: Any, outcomes: tuple[bool, ...] = (True, False)) -> Any:
         """The test, wrapped once; what reads no name is left as it is. outcomes: those that are wanted."""
         if _is_note(test) or test.find(nodes.Name) is None or _is_change(test):
             return test

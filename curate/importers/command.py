@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TextIO, get_args
 
@@ -111,7 +111,9 @@ def _promptsource(path: Path, compat: Compat, rows: list[dict[str, Any]], out: I
         where, _, why = str(error).partition(": ")
         out.findings.append(Finding("not-read", where, why, "mend the file; the others were imported without it"))
         return
-    out.files.update({f"{one.name}.yaml": one.yaml for one in converted.sets})
+    for one in converted.sets:
+        names = (f"{one.name}{f'_{number}' if number > 1 else ''}.yaml" for number in count(1))
+        out.files[next(name for name in names if name not in out.files)] = one.yaml
     out.findings += converted.findings
     out.total += converted.total
     out.converted += converted.converted

@@ -54,9 +54,9 @@ class _Shape:
     kind: str = ""  # "text", "number", "index", or "item" where only that is known
 
     @property
-    def known(self) -> bool:
-        """Whether anything but its place is known of it; a text can be indexed as well as a list."""
-        return bool(self.members or self.item or self.values or self.kind)
+    def listed(self) -> bool:
+        """Whether it can be no letter of a text."""
+        return bool(self.members or self.item or self.values) or self.kind not in ("", "text")
 
     def member(self, name: str) -> _Shape:
         return self.members.setdefault(name, _Shape())
@@ -323,7 +323,7 @@ class _Maker:
         if shape.item is not None and shape.kind != "text" and not shape.members:
             return (
                 self.list(shape)
-                if shape.item.known or shape.counted or not self.texts
+                if not self.texts or shape.counted or shape.item.listed
                 else f"{rng.choice(_TEXTS)} {rng.choice(_TEXTS)}"
             )
         if shape.members and shape.kind != "text":

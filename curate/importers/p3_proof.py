@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from curate.contract.errors import RowSkipped, TemplateError
 from curate.importers import guess
 from curate.importers.branches import Branches
-from curate.importers.promptsource import ENVIRONMENT, MOST_OUTCOMES, Compat, P3Template, compatible
+from curate.importers.p3_text import NotConverted
+from curate.importers.promptsource import CUT, ENVIRONMENT, MOST_OUTCOMES, Compat, P3Template, compatible
+from curate.template.sandbox import Stopped
 
 ROWS = 40  # made-up rows that every template is tried on
 _MORE = 600  # that are looked through for a branch that those have not taken
@@ -87,7 +89,7 @@ class Trials:
         self.rows += [trial._replace(real=True) for trial in trials]
 
     def trial(self, row: dict[str, Any], typed: bool) -> Trial | None:
-        """None where P3 fails, or draws in more ways than are compared."""
+        """None where P3 fails, or draws in more ways than are compared. Raises NotConverted: it is too slow."""
         ends: dict[Parts, frozenset[tuple[int, bool]]] = {}
         seen: set[tuple[int, bool]] = set()
         count = 0
@@ -96,7 +98,9 @@ class Trials:
                 ends.setdefault(tuple(parts), frozenset(seen))
                 seen.clear()
                 count += 1
-        except TemplateError:
+        except TemplateError as error:
+            if isinstance(error.__cause__, Stopped):
+                raise NotConverted(f"{error.__cause__} on one row") from error
             return None
         return Trial(row, ends, typed) if count < MOST_OUTCOMES else None
 
@@ -140,7 +144,7 @@ def made_up(templates: list[P3Template]) -> Iterator[dict[str, Any]]:
     for number, row in enumerate(guess.rows(sources, ENVIRONMENT, known, None)):
         for name, value in row.items():
             if isinstance(value, str) and len(value) > 20 and number % 5 == 4:
-                row[name] = f"{value} " * 120
+                row[name] = f"{value} " * (2 * CUT // len(value))
             elif isinstance(value, str) and len(value) > 20 and number % 7 == 6:
                 row[name] = f" {value}\n"
         yield row
