@@ -542,7 +542,7 @@ def test_every_template_of_p3_renders_as_the_oracle_does():
 
 @shared
 @needs_data
-def test_four_in_five_templates_of_p3_become_ours_and_the_others_say_why(tmp_path):
+def test_nineteen_in_twenty_templates_of_p3_become_ours_and_the_others_say_why(tmp_path):
     total = done = 0
     for path in p3_files()[::6]:
         became = convert(read(path))
@@ -552,7 +552,7 @@ def test_four_in_five_templates_of_p3_become_ours_and_the_others_say_why(tmp_pat
             (tmp_path / f"{one.name}.yaml").write_text(one.yaml, "utf-8")
             assert len(load_set(f"{one.name}.yaml", tmp_path).templates) == one.templates
     print(f"{done} of {total} converted")
-    assert done / total > 0.7
+    assert done / total >= 0.95
 
 
 # --- real prompts of T0 ------------------------------------------------------------------------------------------------
