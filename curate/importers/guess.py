@@ -273,7 +273,7 @@ def rows(
         try:
             tree = environment.parse(source)
             read = meta.find_undeclared_variables(tree)
-        except TemplateSyntaxError:
+        except (TemplateSyntaxError, RecursionError):
             continue
         _Reader(root, dict(known)).visit(tree)
         names |= read

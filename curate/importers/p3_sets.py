@@ -157,6 +157,8 @@ def _trials(template: P3Template, compat: Compat, shared: list[dict[str, Any]]) 
         return Trials.made_up(template, compat, shared)
     except (TemplateSyntaxError, SecurityError) as error:
         raise NotConverted(f"it is not valid Jinja: {getattr(error, 'message', None) or error}") from error
+    except RecursionError as error:
+        raise NotConverted("it is nested too deep") from error
 
 
 def _proven(file: P3File, trials: Trials, compat: Compat) -> _Draft:
@@ -170,6 +172,8 @@ def _proven(file: P3File, trials: Trials, compat: Compat) -> _Draft:
             reason = reasons[0][1]
     except (TemplateSyntaxError, SecurityError, TemplateError) as error:
         raise NotConverted(f"it is not valid Jinja: {getattr(error, 'message', None) or error}") from error
+    except RecursionError as error:
+        raise NotConverted("it is nested too deep") from error
     raise NotConverted(reason)
 
 

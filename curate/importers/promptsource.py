@@ -146,8 +146,11 @@ ENVIRONMENT = _environment()
 def parsed(source: str) -> nodes.Template:
     """The source as Jinja's tree. Raises TemplateSyntaxError; SecurityError where it loads other files or reaches for what
     begins with an underscore."""
-    tree = ENVIRONMENT.parse(source)
-    meta.find_undeclared_variables(tree)  # refuses filters and tests that there are none of
+    try:
+        tree = ENVIRONMENT.parse(source)
+        meta.find_undeclared_variables(tree)  # refuses filters and tests that there are none of
+    except RecursionError as error:
+        raise TemplateSyntaxError("it is nested too deep", 1) from error
     for node in tree.find_all((*_LOADING, nodes.Getattr)):
         if isinstance(node, _LOADING):
             raise TemplateSyntaxError("include, import and extends are not available", node.lineno)

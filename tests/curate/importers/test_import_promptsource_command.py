@@ -59,6 +59,13 @@ def test_a_filter_that_there_is_none_of_is_a_finding_of_its_template(tmp_path):
     assert (became.converted, [finding.where for finding in became.findings]) == (1, [f"{path}:3"])
 
 
+@pytest.mark.parametrize("depth", [60, 150, 400, 5_000])
+def test_a_template_that_is_nested_too_deep_is_a_finding_or_converted(tmp_path, depth):
+    deep = "{{ a + " + "(" * depth + "b" + ")" * depth + " }} ||| c"
+    became = convert(read(write(tmp_path / "templates.yaml", ("deep", deep), ("good", "{{ a }} ||| {{ b }}"))))
+    assert (became.converted + len(became.findings), "good" in became.sets[0].yaml) == (2, True)
+
+
 def test_aliases_are_read(tmp_path):
     path = tmp_path / "templates.yaml"
     first = "  x: !Template\n    name: one\n    jinja: '{{ a }} ||| b'\n    metadata: &same !TemplateMetadata {metrics: [Squad]}\n"
