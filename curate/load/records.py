@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain, groupby, islice
@@ -313,8 +312,8 @@ class _Shape:
     def __init__(self, source: Common, template_set: TemplateSet, renamed: dict[str, str], folder: Path | None):
         self.set = template_set
         self.named = (template_set.name, folder)
-        self.guarded = outside(template_set.name)
-        self.block = _GUARDED_ROWS if self.guarded else 1
+        self.engine = None if outside(template_set.name) else Engine(template_set)  # else in the process with limits
+        self.block = 1 if self.engine else _GUARDED_ROWS
         self.renames = [rename for rename in (source.columns, renamed) if rename]
         self.keep = source.keep
         self.cluster = source.cluster_of(template_set)
@@ -328,7 +327,7 @@ class _Shape:
             for row, one, why in zip(rows, fields, refused, strict=True)
             if one is not None and why is None and row.problem is None
         ]
-        answers = iter(guard(_records, *self.named, asked) if self.guarded else _records(*self.named, asked))
+        answers = iter(_records(self.engine, asked) if self.engine else guard(_records_of, *self.named, asked))
         return [
             (one, None if one is None else row.problem or why or next(answers))
             for row, one, why in zip(rows, fields, refused, strict=True)
@@ -345,9 +344,7 @@ class _Shape:
             return [row]
         try:
             fields = self.fields(row.fields)
-            items = (
-                guard(_items, *self.named, row.where, fields) if self.guarded else _engine(*self.named).unfold(fields)
-            )
+            items = self.engine.unfold(fields) if self.engine else guard(_items, *self.named, row.where, fields)
         except RowSkipped as skipped:
             return [row._replace(problem=row.problem or str(skipped))]
         return [row._replace(key=f"{row.key}#{fields['position']}", fields=fields, text=None) for fields in items]
@@ -359,9 +356,13 @@ class _Shape:
         return None
 
 
-def _records(name: str, folder: Path | None, rows: list[tuple[str, dict[str, Any]]]) -> list[Record | str]:
+def _records(engine: Engine, rows: list[tuple[str, dict[str, Any]]]) -> list[Record | str]:
     """The record of each row, given its place and its columns, or why it has none."""
-    return [_record(_engine(name, folder), where, fields) for where, fields in rows]
+    return [_record(engine, where, fields) for where, fields in rows]
+
+
+def _records_of(name: str, folder: Path | None, rows: list[tuple[str, dict[str, Any]]]) -> list[Record | str]:
+    return _records(_engine(name, folder), rows)
 
 
 def _record(engine: Engine, where: str, fields: dict[str, Any]) -> Record | str:
@@ -383,12 +384,12 @@ def _items(name: str, folder: Path | None, where: str, fields: dict[str, Any]) -
 
 
 def _engine(name: str, folder: Path | None) -> Engine:
-    return _compiled(name, folder, load_set(name, folder).source_hash, threading.get_ident())
+    return _compiled(name, folder, load_set(name, folder).source_hash)
 
 
 @functools.lru_cache(maxsize=64)
-def _compiled(name: str, folder: Path | None, source_hash: str, thread: int) -> Engine:
-    """The hash stands for the file's content; an engine is one thread's."""
+def _compiled(name: str, folder: Path | None, source_hash: str) -> Engine:
+    """In the process with limits, which has one thread. The hash stands for the file's content."""
     return Engine(load_set(name, folder))
 
 

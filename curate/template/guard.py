@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import mmap
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from curate.contract.errors import TamisError, TemplateError
@@ -62,7 +63,7 @@ def rest() -> None:
 # --- the process ------------------------------------------------------------------------------------------------------
 
 _LOCK = threading.RLock()
-_ROW: Any = None  # in the process with limits: shared memory for what it is at
+_ROW: mmap.mmap | None = None  # in the process with limits: shared memory for what it is at
 _CURRENT: _Guarded | None = None
 
 
@@ -70,15 +71,18 @@ class _Guarded:
     """The process, from outside."""
 
     def __init__(self) -> None:
-        context = get_context("spawn")
-        self.row = context.RawArray("c", _NAME)
-        self.ours, theirs = context.Pipe()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent to act on
-        try:
-            self.process: SpawnProcess = context.Process(target=_serve, args=(theirs, self.row), daemon=True)
-            self.process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.ours, theirs = Pipe()
+        with tempfile.TemporaryFile() as shared:
+            shared.truncate(_NAME)
+            self.row = mmap.mmap(shared.fileno(), _NAME)
+            given = (theirs.fileno(), shared.fileno())
+            # not multiprocessing's spawn, which runs the caller's script anew where that has no `if __name__ == "__main__"`
+            code = f"import sys; sys.path[:] = {sys.path!r}; from curate.template import guard; guard.serve{given}"
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent to act on
+            try:
+                self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=given, stdin=subprocess.DEVNULL)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.pid = os.getpid()
 
@@ -87,8 +91,8 @@ class _Guarded:
             self.ours.send((function, arguments))
             good, value = self.ours.recv()
         except (EOFError, OSError):
-            self.process.join()
-            raise TemplateError(f"{self.row.value.decode('utf-8', 'replace') or 'a template'}: {self._why()}") from None
+            self.process.wait()
+            raise TemplateError(f"{_told(self.row)}: {self._why()}") from None
         except BaseException:  # Ctrl-C in the middle: the answer that comes would be taken for the next one's
             self.end()
             raise
@@ -100,7 +104,7 @@ class _Guarded:
         global _CURRENT
         _CURRENT = None
         mend = "make the template simpler, or leave the row out"
-        if self.process.exitcode == -signal.SIGPROF:
+        if self.process.returncode == -signal.SIGPROF:
             return f"was stopped, since it takes over {SECONDS:g} s; {mend}"
         return f"was stopped, since it needs more than {MEMORY >> 30} GiB of memory; {mend}"
 
@@ -109,8 +113,8 @@ class _Guarded:
         _CURRENT = None
         with contextlib.suppress(OSError):
             self.ours.close()
-        self.process.terminate()
-        self.process.join()
+        self.process.kill()
+        self.process.wait()
 
 
 def _inside() -> bool:
@@ -119,15 +123,16 @@ def _inside() -> bool:
 
 def _started() -> _Guarded:
     global _CURRENT
-    if _CURRENT is None or _CURRENT.pid != os.getpid() or not _CURRENT.process.is_alive():
+    if _CURRENT is None or _CURRENT.pid != os.getpid() or _CURRENT.process.poll() is not None:
         _CURRENT = _Guarded()
         atexit.register(_CURRENT.end)
     return _CURRENT
 
 
-def _serve(pipe: Connection, row: Any) -> None:
+def serve(pipe_number: int, shared: int) -> None:
+    """The process itself, given the numbers of the open files that it talks and tells through."""
     global _ROW
-    _ROW = row
+    pipe, _ROW = Connection(pipe_number), mmap.mmap(shared, _NAME)
     end_with_parent()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _limit()
@@ -153,9 +158,13 @@ def _sentence(error: Exception) -> Exception:
     if not isinstance(error, MemoryError):  # a mistake of ours
         return RuntimeError(f"{type(error).__name__}: {error}")
     return TemplateError(
-        f"{_ROW.value.decode('utf-8', 'replace') or 'a template'}: was stopped, since it needs more than "
+        f"{_told(_ROW)}: was stopped, since it needs more than "
         f"{MEMORY >> 30} GiB of memory; make the template simpler, or leave the row out"
     )
+
+
+def _told(row: mmap.mmap | None) -> str:
+    return (b"" if row is None else row[:]).split(b"\0")[0].decode("utf-8", "replace") or "a template"
 
 
 def _limit() -> None:

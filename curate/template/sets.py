@@ -195,7 +195,7 @@ def read_set(name: str, folder: Path | None = None) -> tuple[TemplateSet | None,
         path = (folder or Path()) / name
     else:
         path = library("templates") / f"{name}.yaml"
-        if name not in names():
+        if name.split("/")[0] not in SHELVES or ".." in name or not path.is_file():
             why = f"there is no template set '{name}'{nearest(name, names())}"
             return None, [
                 Finding("name", "templates", why, "name a set of `tamis templates ls`, or a .yaml file of your own")

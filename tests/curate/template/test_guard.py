@@ -221,3 +221,15 @@ def test_the_process_ends_with_its_parent(tmp_path):
 def test_the_limits_are_in_the_message(tmp_path):
     assert limits.MEMORY == 2 << 30
     assert limits.SECONDS == 5.0
+
+
+def test_a_script_without_a_main_guard_renders_a_set_of_its_own(tmp_path):
+    made(tmp_path, "Say it: {{ text }}")
+    (tmp_path / "script.py").write_text(
+        "import polars as pl\nfrom pathlib import Path\nfrom curate.lint.check import rendered_example\n"
+        "print(rendered_example('made.yaml', Path())[0]['messages'][0]['content'])\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    for given in (["script.py"], ["-c", (tmp_path / "script.py").read_text()]):
+        done = subprocess.run([sys.executable, *given], capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert (done.stdout, done.stderr) == ("Say it: some words\n", "")
