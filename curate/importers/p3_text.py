@@ -144,7 +144,7 @@ class Text:
         yield self._halves(None, cut)
 
     def _halves(self, when: str | None, cut: _Cut) -> Halves:
-        return Halves(when, self._whole(cut.before), self._whole((*_silent(cut.before, cut.after), *cut.after)))
+        return Halves(when, self._whole(cut.before), self._whole(cut.after))
 
     def _whole(self, all: _Nodes) -> str:
         """As source, in which a name that only some branches set is empty elsewhere."""
@@ -437,6 +437,8 @@ def _tree(pieces: list[_Piece]) -> _Nodes:
 
 
 class _Cut(NamedTuple):
+    """after: with what is set before the cut and read after it."""
+
     when: str | None
     before: _Nodes
     after: _Nodes
@@ -450,6 +452,7 @@ def _cut(all: _Nodes, alone: bool) -> _Cut:
     """alone: an `if` that separates in one arm only is told by `when`, and is not kept."""
     places = [i for i, node in enumerate(all) if _separates(node)]
     before: list[_Node] = list(all[: places[0]])
+    apart = list(before)  # without what is cut in two
     after: list[_Node] = []
     conditions: list[str | None] = []
     for number, place in enumerate(places):
@@ -458,6 +461,7 @@ def _cut(all: _Nodes, alone: bool) -> _Cut:
             if any(piece.kind != "block" and piece.source.strip() for piece in _pieces(between)):
                 raise NotConverted(f"{SEPARATOR} stands in it more than once")
             before += between
+            apart += between
         cut = _cut_node(all[place], alone and len(places) == 1)
         before += cut.before
         after += cut.after
@@ -468,7 +472,7 @@ def _cut(all: _Nodes, alone: bool) -> _Cut:
         if None in conditions
         else " or ".join(f"({one})" for one in conditions if len(conditions) > 1) or conditions[0]
     )
-    return _Cut(when, tuple(before), tuple(after))
+    return _Cut(when, tuple(before), (*_silent(tuple(apart), tuple(after)), *after))
 
 
 def _cut_node(node: _Node, alone: bool) -> _Cut:
@@ -492,7 +496,7 @@ def _cut_node(node: _Node, alone: bool) -> _Cut:
         else:
             cut = _Cut(None, inner, ())
         before.append((opening, cut.before))
-        after.append((opening, (*_silent(cut.before, cut.after), *cut.after)))
+        after.append((opening, cut.after))
     always = len(separating) == len(node.arms) and node.tests[-1] is None and not inside
     when = None if always else " or ".join(f"({condition})" for condition in conditions)
     return _Cut(when, (_Block(tuple(before), node.end),), (_Block(tuple(after), node.end),))

@@ -373,6 +373,14 @@ def test_lists_and_mappings_that_a_template_adds_to_are_our_filters(tmp_path):
     assert row == {"names": ["Ada", "Bo", "Cy"], "marks": [3, 1, 4]}
 
 
+def test_what_is_counted_before_a_cut_is_counted_once(tmp_path):
+    jinja = (
+        "{% set n = namespace(v=0) %}{% if a > 3 %}{% set n.v = n.v + 1 %}{{ b }} ||| {{ n.v }}"
+        "{% else %}{% set n.v = n.v + 2 %}{{ b }}! ||| {{ n.v }}{% endif %}"
+    )
+    assert both(tmp_path, jinja, [{"a": 4, "b": "x"}, {"a": 3, "b": "x"}]) == [["x", "1"], ["x!", "2"]]
+
+
 def test_choices_that_are_a_text_of_their_own_are_put_together(tmp_path):
     jinja = "{{ q }} {{ answer_choices | join(', ') }} ||| {{ answer_choices[1] }}"
     rows = [{"q": "Which?", "b": ["x ", "y"]}]
