@@ -34,10 +34,13 @@ def analyse(
 def eval(
     model: Annotated[str, typer.Argument(help="A local model folder or a Hub id.")],
     rows: Annotated[Path, typer.Argument(help="A parquet file or a release folder with `messages`.")],
-    by: Annotated[str, typer.Option(help="task, or template: how much the score depends on the phrasing.")] = "task",
+    by: Annotated[
+        str, typer.Option(help="task, or template: the phrasings of a set ranked; render with `templates: all` for it.")
+    ] = "task",
     as_json: Json = False,
 ) -> None:
-    """Bits per byte of the responses in a rendered table under a model; by template also accuracy, and its spread."""
+    """Bits per byte of the responses in a rendered table under a model; by template also accuracy, ranks with intervals, and
+    the line of a recipe that leaves out what is shown to be worse."""
     from curate.contract import progress
     from train.scoring import by_template, perplexity
 
@@ -46,4 +49,8 @@ def eval(
         raise RequestError(f"--by {by}: there are: {', '.join(tables)}")
     with progress.shown():
         scores = tables[by](model, rows)
-    print_table(scores, as_json)
+    if by == "task" or as_json:
+        return print_table(scores, as_json)
+    print_table(by_template.printed(scores), right=by_template.NUMBERS)
+    for sentence in by_template.sentences(scores):
+        say(sentence)

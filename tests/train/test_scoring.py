@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +10,9 @@ import pytest
 import torch
 
 from curate.contract.errors import ContractError, RequestError
-from train.encode import RESPONSE
-from train.models import save_model
-from train.scoring import by_template
+from train.encode import RESPONSE, Encoder
+from train.models import predicting_states, save_model
+from train.scoring import perplexity
 from train.scoring.perplexity import evaluate, table
 
 
@@ -52,8 +53,33 @@ def test_dropout_is_off_while_scoring_and_the_mode_stays(llama, documents):
     assert model.training
 
 
-def test_nothing_scores_nothing(llama):
+def test_nothing_scores_nothing(llama, documents):
     assert evaluate(llama(), []).bits.shape == (0,)
+    silent = [replace(one, role=np.zeros_like(one.role)) for one in documents[:2]]
+    assert evaluate(llama(), silent).bits.tolist() == [0, 0]
+
+
+def test_candidates_that_share_their_prompt_share_its_pass(llama, tokenizer, conversation, monkeypatch):
+    model, read = llama(dtype=torch.float64), []
+    encoder = Encoder(tokenizer, "plain")
+    texts = ["a", "b", "a river", "a river carries", "a", "glass", ""]
+    rows = [
+        (f"{prompt}/{i}", conversation(prompt, text))
+        for prompt in ("Name it.", "Say it.")
+        for i, text in enumerate(texts)
+    ]
+    rows.append(("turns", conversation("Name it.", "a river", "And then?", "the hills")))
+    documents = encoder.encode_all(rows)[0]
+    alone = np.array([evaluate(model, [one], dtype="float32").bits[0] for one in documents])
+    monkeypatch.setattr(perplexity, "predicting_states", lambda *a: read.append(a[1].tokens) or predicting_states(*a))
+    together = evaluate(model, documents, dtype="float32")
+    np.testing.assert_allclose(together.bits, alone, rtol=1e-12)
+    assert together.tokens.tolist() == [int((one.role == RESPONSE).sum()) for one in documents]
+    length = {one.id: len(one.input_ids) for one in documents}
+    bytes_of = {one.id: one.response_bytes for one in documents}
+    assert bytes_of["Say it./2"] == len("a river")
+    longest = ("Name it./3", "Name it./5", "Say it./3", "Say it./5", "turns")  # the others' texts begin one of these
+    assert sum(read) == sum(length[name] for name in longest)
 
 
 def test_a_table_is_scored_in_all_and_by_task(llama, documents, tokenizer, conversation, tmp_path):
@@ -74,71 +100,3 @@ def test_a_table_that_cannot_be_scored_is_refused(tmp_path):
     pq.write_table(pa.table({"id": ["a"]}), tmp_path / "rows.parquet")
     with pytest.raises(ContractError, match="id and messages"):
         table("model", tmp_path / "rows.parquet")
-
-
-@pytest.fixture
-def phrased(llama, tokenizer, tmp_path):
-    """A model's folder, and a table of two records in three templates each, one of them turned around."""
-    save_model(llama(), tokenizer, tmp_path / "model")
-    rows = [
-        {
-            "id": f"{record}:{template}", "template_set": "s", "template": template, "template_kind": kind,
-            "choices": choices, "answer": answer if choices else None,
-            "messages": [{"role": "user", "content": f"{template} {record}"}, {"role": "assistant", "content": target}],
-        }
-        for record, answer in (("the bees", 0), ("a hive", 1))
-        for template, kind, choices, target in (
-            ("short", "forward", ["no", "yes"], ["no", "yes"][answer]),
-            ("long", "forward", ["no bees", "bees"], ["no bees", "bees"][answer]),
-            ("turned", "inverted", None, record),
-        )
-    ]  # fmt: skip
-    schema = pa.schema([("choices", pa.list_(pa.string()))])
-    table = pa.Table.from_pylist(rows)
-    assert table.schema.field("choices").type == schema.field("choices").type
-    pq.write_table(table, tmp_path / "rows.parquet")
-    return tmp_path, rows
-
-
-def test_templates_are_scored_apart_and_their_spread_is_over_those_that_ask(phrased):
-    folder, rows = phrased
-    found = by_template.table(str(folder / "model"), folder / "rows.parquet")
-    assert [one["template"] for one in found] == [
-        "long", "short", "turned", "(mean)", "(median)", "(interquartile range)", "(worst)",
-    ]  # fmt: skip
-    by_name = {one["template"]: one for one in found}
-    plain = {one["template"]: one for one in found[:3]}
-    for name in ("short", "long", "turned"):
-        part = folder / f"{name}.parquet"
-        pq.write_table(pa.Table.from_pylist([row for row in rows if row["template"] == name]), part)
-        assert plain[name]["bits_per_byte"] == pytest.approx(table(str(folder / "model"), part)[0]["bits_per_byte"])
-        assert plain[name]["rows"] == 2
-    bits = np.array([plain[name]["bits_per_byte"] for name in ("short", "long")])
-    assert by_name["(mean)"]["bits_per_byte"] == pytest.approx(bits.mean())
-    assert by_name["(worst)"]["bits_per_byte"] == pytest.approx(bits.max())
-    assert by_name["(interquartile range)"]["bits_per_byte"] == pytest.approx(abs(bits[0] - bits[1]) / 2)
-    assert plain["turned"]["accuracy"] is None
-
-
-def test_accuracy_is_of_the_candidate_with_the_fewest_bits(phrased):
-    folder, rows = phrased
-    found = {one["template"]: one for one in by_template.table(str(folder / "model"), folder / "rows.parquet")}
-    for name in ("short", "long"):
-        right = []
-        for row in (row for row in rows if row["template"] == name):
-            bits = []
-            for choice in row["choices"]:
-                messages = [row["messages"][0], {"role": "assistant", "content": choice}]
-                pq.write_table(pa.Table.from_pylist([{"id": "x", "messages": messages}]), folder / "one.parquet")
-                one = table(str(folder / "model"), folder / "one.parquet")[0]
-                bits.append(one["bits_per_byte"] * one["bytes"])
-            right.append(int(np.argmin(bits)) == row["answer"])
-        assert found[name]["accuracy"] == np.mean(right)
-
-
-def test_a_table_that_was_not_rendered_is_refused(phrased, tmp_path):
-    folder, rows = phrased
-    bare = [{"id": row["id"], "messages": row["messages"]} for row in rows]
-    pq.write_table(pa.Table.from_pylist(bare), tmp_path / "bare.parquet")
-    with pytest.raises(ContractError, match="has no column `template`; give the folder that the render stage wrote"):
-        by_template.table(str(folder / "model"), tmp_path / "bare.parquet")
