@@ -73,13 +73,19 @@ def release(
 
 def _write_texts(folder: Path, content: Content, block: dict[str, Any]) -> list[str]:
     """The card, and the licences in a file of their own where no one of the Hub's holds for all rows; their names."""
-    told = facts(content) | {"metadata": as_yaml(block)}
+    told = facts(content) | {"metadata": as_yaml(block), "left_out": _left_out(content)}
     write_text(folder / "README.md", render("dataset_card.md.jinja", told))
     if content.licence.id != "other":
         (folder / LICENCE_FILE).unlink(missing_ok=True)
         return ["README.md"]
     write_text(folder / LICENCE_FILE, render("license.md.jinja", told))
     return ["README.md", LICENCE_FILE]
+
+
+def _left_out(content: Content) -> list[tuple[str, list[str]]]:
+    """(set, templates) that the recipe had the renderer not use."""
+    asked = [manifest["options"].get("leave_out") or {} for manifest in content.of_role("phrasing")]
+    return sorted((name, templates) for one in asked for name, templates in one.items() if templates)
 
 
 def _manifest(folder: Path, content: Content, names: list[str]) -> dict[str, Any]:

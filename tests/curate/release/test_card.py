@@ -345,6 +345,26 @@ def test_sources_templates_columns_and_versions_are_counted_from_the_rows(finish
     )
 
 
+def test_templates_that_the_recipe_leaves_out_are_named_where_templates_are_counted(finished: Path, tmp_path) -> None:
+    plain = (finished / "README.md").read_text()
+    assert "leaves out" not in plain
+    left = {"pools/alpaca": [], "flan/sentiment/sst2": ["zero_or_one", "a | b"], "flan/nli/rte": ["terse"]}
+    said = MANIFESTS[3] | {"options": {"templates": "one", "leave_out": left}}
+    for number, (options, block) in enumerate(
+        [
+            (
+                said,
+                "\n\nTemplates that the recipe leaves out:\n\n- flan/nli/rte: terse\n- flan/sentiment/sst2: zero_or_one, a \\| b",
+            ),
+            (MANIFESTS[3] | {"options": {"leave_out": None}}, ""),
+        ]
+    ):
+        folder = tmp_path / str(number)
+        write(folder, manifests=[*MANIFESTS[:3], options], language=["en"], pretty_name="Small & fine")
+        before, after = plain.split("\n\n## Columns")
+        assert (folder / "README.md").read_text() == f"{before}{block}\n\n## Columns{after}"
+
+
 def test_methods_that_chose_are_cited_and_those_that_did_not_are_not(finished: Path) -> None:
     text = (finished / "README.md").read_text()
     assert "lin2011class" in text
