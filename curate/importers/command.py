@@ -15,7 +15,7 @@ from curate.contract.files import whole
 from curate.contract.progress import track
 from curate.importers import flan, p3_sets, promptsource, superni
 from curate.importers.promptsource import Compat
-from curate.template import sandbox
+from curate.template.guard import at, guard
 from curate.template.sets import Finding
 
 FORMATS = {"promptsource": (".yaml", ".yml"), "superni": (".json", ".json.gz"), "flan": (".json", ".py")}
@@ -85,12 +85,11 @@ def imported(
         raise RequestError("--data: name the one file of promptsource that these rows are for")
     rows = [] if data is None else list(islice(_rows(data, header), limit))
     out = Imported()
-    with sandbox.watched():
-        for one in track(paths, "importing"):
-            if format == "promptsource":
-                _promptsource(one, "t0" if compat == "t0" else "raw", rows, out, alone=len(paths) == 1)
-            else:
-                (_superni if format == "superni" else _flan)(one, out)
+    for one in track(paths, "importing"):
+        if format == "promptsource":
+            _promptsource(one, "t0" if compat == "t0" else "raw", rows, out, alone=len(paths) == 1)
+        else:
+            (_superni if format == "superni" else _flan)(one, out)
     return out
 
 
@@ -104,7 +103,7 @@ def _rows(data: str, header: list[str] | None) -> Iterator[dict[str, Any]]:
 
 def _promptsource(path: Path, compat: Compat, rows: list[dict[str, Any]], out: Imported, *, alone: bool) -> None:
     try:
-        converted = p3_sets.convert(promptsource.read(path), compat, rows)
+        converted = guard(_converted, path, compat, rows)
     except TemplateError as error:
         if alone:
             raise
@@ -117,6 +116,12 @@ def _promptsource(path: Path, compat: Compat, rows: list[dict[str, Any]], out: I
     out.findings += converted.findings
     out.total += converted.total
     out.converted += converted.converted
+
+
+def _converted(path: Path, compat: Compat, rows: list[dict[str, Any]]) -> p3_sets.Converted:
+    """In the process with limits: a file of P3 holds templates of anybody's."""
+    at(str(path))
+    return p3_sets.convert(promptsource.read(path), compat, rows)
 
 
 def _superni(path: Path, out: Imported) -> None:

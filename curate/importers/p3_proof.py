@@ -20,6 +20,7 @@ from curate.importers import guess
 from curate.importers.branches import Branches
 from curate.importers.p3_text import NotConverted
 from curate.importers.promptsource import CUT, ENVIRONMENT, MOST_OUTCOMES, Compat, P3Template, compatible
+from curate.template.guard import at
 from curate.template.sandbox import Stopped
 
 ROWS = 40  # made-up rows that every template is tried on
@@ -93,6 +94,7 @@ class Trials:
         ends: dict[Parts, frozenset[tuple[int, bool]]] = {}
         seen: set[tuple[int, bool]] = set()
         count = 0
+        at(f"{self.template.where}: '{self.template.name}'")
         try:
             for parts in self.template.outcomes(row, self.branches.texts[0], {Branches.SEEN: seen}):
                 ends.setdefault(tuple(parts), frozenset(seen))
@@ -110,6 +112,7 @@ class Trials:
         equal, real, failed, skipped = 0, 0, 0, "P3 renders none of the made-up rows"
         seen: set[tuple[int, bool]] = set()
         for trial in self.rows:
+            at(f"{self.template.where}: '{self.template.name}', put in our form")
             try:
                 ours = tuple(render(trial.row))
             except RowSkipped as error:

@@ -8,8 +8,8 @@ The semantics are those of bigscience-workshop/promptsource, promptsource/templa
 is rendered once, split at ``|||``, and each part stripped, so that the list has one part where a row is filtered, two as a
 rule, three where a nested text holds the separator. With compat "t0" every ``}}`` cuts what it prints at 2,048 characters,
 targets included, which is how P3 was made; "raw" cuts nothing. Three things differ on purpose. The YAML is read by a safe
-loader that knows two tags. Templates run in Jinja's sandbox with a short list of globals, filters and methods; time is
-bounded where the caller says so (``curate.template.sandbox.watched``), memory is not. ``choice`` and ``random`` are drawn
+loader that knows two tags. Templates run in Jinja's sandbox with a short list of globals, filters and methods; time and
+memory are bounded where the caller sees to it (``curate.template.guard``, as `tamis templates import` does). ``choice`` and ``random`` are drawn
 from the seed, the template and the row's id, where promptsource draws from Python's global generator.
 """
 

@@ -149,3 +149,17 @@ def test_rows_are_for_one_file_and_must_be_there(tmp_path):
 def test_the_watch_is_not_left_running(tmp_path):
     imported("promptsource", write(tmp_path / "templates.yaml", ("ask", "{{ a }}? ||| {{ b }}")))
     assert sandbox.WATCH._inside is False
+
+
+def test_a_bomb_of_memory_is_one_finding_and_the_next_file_goes_on(tmp_path):
+    bomb = (
+        "{% set t = text ~ text %}" * 6
+        + '{{ text | replace("", t * 50) | replace("", t * 50) | replace("", t * 50) }} ||| {{ b }}'
+    )
+    write(tmp_path / "a" / "templates.yaml", ("bomb", bomb), ("ask", "{{ text }}? ||| {{ b }}"))
+    write(tmp_path / "b" / "templates.yaml", ("ask", "{{ a }}? ||| {{ b }}"))
+    start = time.monotonic()
+    out = imported("promptsource", tmp_path)
+    assert time.monotonic() - start < 60
+    assert out.converted >= 1
+    assert all("\n" not in str(finding) for finding in out.findings)
