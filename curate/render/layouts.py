@@ -1,84 +1,102 @@
-"""Every way to show each list of choices, laid out beforehand, so that a whole column of rows looks its own up."""
+"""Options for a whole column of rows: style and order drawn, the block and the answers laid out.
+
+Choices that are the same for all rows have few layouts, which are looked up; those that each row brings are laid out one by
+one. Both give what ``draw_options`` and ``unshown`` give (curate/template/options.py).
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from math import factorial
-from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
-from curate.template.options import Options, fitting, lay_out, permutation, unshown
+from curate.render.expressions import SPACES
+from curate.render.list_columns import texts as texts_column
+from curate.template.options import MARKS, STYLES, Options, fitting, lay_out, permutation, unshown
 
-MOST_CHOICES = 5  # of more there are too many orders to lay them all out beforehand
-_NONE = Options("", (), (), None)
+_FEW = 5  # choices whose orders are counted off; of more they are drawn step by step
+_ALWAYS = fitting(("a\n", "b\n"))[0]  # the style of options that no other can show
+_STYLES = (*STYLES, _ALWAYS)
 
-
-class Tables(NamedTuple):
-    """Layouts as columns, by their number. flat: the answers, MOST_CHOICES a layout; places[layout, label]: where the choice
-    stands."""
-
-    blocks: pl.Series
-    answers: pl.Series
-    styles: pl.Series
-    flat: pl.Series
-    places: np.ndarray
+# a layout is: block, answer (what the target says), answers (that of each choice, as shown), options_style, place (of the right one)
 
 
-def _tabulated(layouts: list[Options]) -> Tables:
-    padded = [[*one.answers, *[None] * (MOST_CHOICES - len(one.answers))] for one in layouts]
-    places = np.full((len(layouts), MOST_CHOICES), 0, dtype=np.int32)
-    for code, one in enumerate(layouts):
-        for place, label in enumerate(one.order):
-            places[code, label] = place
-    return Tables(
-        blocks=pl.Series([one.block for one in layouts], dtype=pl.String),
-        answers=pl.Series([list(one.answers) for one in layouts], dtype=pl.List(pl.String)),
-        styles=pl.Series([one.style for one in layouts], dtype=pl.String),
-        flat=pl.Series([text for texts in padded for text in texts], dtype=pl.String),
-        places=places,
+def same_choices(choices: tuple[str, ...], shown: bool, number: np.ndarray, label: np.ndarray) -> pl.DataFrame:
+    """The layouts of n rows with the same choices. number (n,): the draws of style and order, as ``draw_options`` takes them;
+    label (n,): the right choice of each row."""
+    if shown and len(choices) > _FEW:
+        return own_choices(pl.Series([choices] * len(number), dtype=pl.List(pl.String)), shown, number, label)
+    code = np.zeros(len(number), dtype=np.int64)
+    if shown:
+        styles, orders = np.uint64(len(fitting(choices))), np.uint64(factorial(len(choices)))
+        code = (number % styles * orders + number // styles % orders).astype(np.int64)
+    codes, code = np.unique(code, return_inverse=True)
+    laid = [_layout(choices, int(one)) for one in codes] if shown else [unshown(choices)]
+    places = np.asarray([np.argsort(one.order) for one in laid], dtype=np.int32).reshape(-1, len(choices))
+    place = places[code, label]
+    flat = pl.Series([text for one in laid for text in one.answers], dtype=pl.String)
+    return pl.DataFrame(
+        [
+            pl.Series("block", [one.block for one in laid], dtype=pl.String).gather(code),
+            flat.gather(code * len(choices) + place).alias("answer"),
+            pl.Series("answers", [list(one.answers) for one in laid], dtype=pl.List(pl.String)).gather(code),
+            pl.Series("options_style", [one.style for one in laid], dtype=pl.String).gather(code),
+            pl.Series("place", place),
+        ]
     )
 
 
-@dataclass
-class Layouts:
-    """The layouts so far; number 0 is of templates without choices. A list of choices is laid out when it is first asked for."""
-
-    laid: list[Options] = field(default_factory=lambda: [_NONE])
-    starts: dict[tuple[tuple[str, ...], bool], int] = field(default_factory=dict)
-    tables: Tables = field(default_factory=lambda: _tabulated([_NONE]))
-
-    def of(
-        self, choices: tuple[str, ...], shown: bool, number: np.ndarray, label: np.ndarray
-    ) -> tuple[pl.Series, pl.Series, pl.Series]:
-        """``layout`` (UInt32), ``place`` (Int32) of the right one and ``answer`` (its text in the target) for each row.
-
-        number: the draws of style and order, as ``draw_options`` takes them; label: the right choice of each row.
-        """
-        start = self._start(choices, shown)
-        code = np.full(len(number), start)
-        if shown:
-            styles, orders = np.uint64(len(fitting(choices))), np.uint64(factorial(len(choices)))
-            style, rest = number % styles, number // styles
-            code = start + (style * orders + rest % orders).astype(np.int64)
-        place = self.tables.places[code, label]
-        return (
-            pl.Series("layout", code.astype(np.uint32)),
-            pl.Series("place", place),
-            self.tables.flat.gather(code * MOST_CHOICES + place).alias("answer"),
-        )
-
-    def _start(self, choices: tuple[str, ...], shown: bool) -> int:
-        """The number of the first layout of these choices: style by style, order by order."""
-        key = (choices, shown)
-        if key not in self.starts:
-            self.starts[key] = len(self.laid)
-            self.laid += _every(choices) if shown else [unshown(choices)]
-            self.tables = _tabulated(self.laid)
-        return self.starts[key]
+def _layout(choices: tuple[str, ...], code: int) -> Options:
+    style, order = divmod(code, factorial(len(choices)))
+    return lay_out(choices, fitting(choices)[style], permutation(len(choices), order))
 
 
-def _every(choices: tuple[str, ...]) -> list[Options]:
-    orders = [permutation(len(choices), i) for i in range(factorial(len(choices)))]
-    return [lay_out(choices, style, order) for style in fitting(choices) for order in orders]
+def can_be_shown(choices: pl.Expr) -> pl.Expr:
+    """Whether the choices of a row can be told apart; else it is the engine's, which says so."""
+    blank = choices.list.eval(pl.element().str.strip_chars(SPACES) == "").list.any()
+    return (choices.list.len() >= 2) & (choices.list.n_unique() == choices.list.len()) & ~blank
+
+
+def own_choices(choices: pl.Series, shown: bool, number: np.ndarray, label: np.ndarray) -> pl.DataFrame:
+    """The layouts of n rows with choices of their own, all of which ``can_be_shown``. choices (n,): List(String).
+
+    Cost: about seven microseconds a row; ``draw_options`` looks at each style of each row, and takes thirty."""
+    texts = list(map(tuple, choices.to_list()))
+    if shown:
+        fits = _fitting(choices)
+        many = fits.sum(axis=0).astype(np.uint64)
+        nth = (number % many).astype(np.int64)
+        style = np.argmax(fits & (np.cumsum(fits, axis=0) - 1 == nth), axis=0).tolist()
+        drawn = zip(texts, style, (number // many).tolist(), strict=True)
+        laid = [lay_out(own, _STYLES[one], permutation(len(own), rest)) for own, one, rest in drawn]
+    else:
+        laid = [Options("", own, tuple(range(len(own))), None) for own in texts]
+    place = [one.place(right) for one, right in zip(laid, label.tolist(), strict=True)]
+    answers = [one.answers for one in laid]
+    return pl.DataFrame(
+        [
+            pl.Series("block", [one.block for one in laid], dtype=pl.String),
+            pl.Series("answer", [own[i] for own, i in zip(answers, place, strict=True)], dtype=pl.String),
+            texts_column("answers", answers),
+            pl.Series("options_style", [one.style for one in laid], dtype=pl.String),
+            pl.Series("place", place, dtype=pl.Int32),
+        ]
+    )
+
+
+def _fitting(choices: pl.Series) -> np.ndarray:
+    """Which styles can show the choices of which rows, as ``fitting`` says: bool (styles, n)."""
+    counts, flat = choices.list.len().to_numpy().astype(np.int64), choices.explode()
+    starts = np.cumsum(counts) - counts
+    barred = {bar for style in STYLES for bar in style.barred}
+    holds = {bar: flat.str.contains(bar, literal=True).to_numpy() for bar in barred}
+    holds = {bar: np.logical_or.reduceat(texts, starts) for bar, texts in holds.items()}
+    lengths = np.add.reduceat(flat.str.len_chars().to_numpy().astype(np.int64), starts)
+    fits = [
+        (lengths <= style.longest)
+        & (counts <= (len(MARKS[style.marks]) if style.marks else np.inf))
+        & ~np.any([holds[bar] for bar in style.barred], axis=0)
+        for style in STYLES
+    ]
+    return np.asarray([*fits, ~np.any(fits, axis=0)])

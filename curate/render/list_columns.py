@@ -13,7 +13,7 @@ from curate.contract import columns
 from curate.rows.table import MESSAGES_TYPE
 
 
-def texts(name: str, lists: Sequence[list[str] | None]) -> pl.Series:
+def texts(name: str, lists: Sequence[Sequence[str] | None]) -> pl.Series:
     return pl.Series(name, pa.array(lists, pa.large_list(pa.large_string())), dtype=pl.List(pl.String))
 
 
@@ -49,8 +49,8 @@ def gather(series: list[pl.Series], which: np.ndarray) -> pl.Series:
     return pl.concat(series).gather(which * len(which) + np.arange(len(which)))
 
 
-def interleaved(series: list[pl.Series]) -> pl.Series:
-    """Series of n texts each -> n lists."""
-    n = len(series[0])
-    order = np.arange(n * len(series)).reshape(len(series), n).T.ravel()
-    return pl.concat(series).gather(order).reshape((-1, len(series))).arr.to_list()
+def lists_of(flat: pl.Series, ends: np.ndarray) -> pl.Series:
+    """A column of lists of texts. flat: all their items; ends (n + 1,): where each begins, and the last one ends."""
+    items = flat.to_arrow(compat_level=pl.CompatLevel.oldest())
+    lists = pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), items)
+    return pl.Series(flat.name, lists, dtype=pl.List(pl.String))

@@ -17,7 +17,7 @@ import polars as pl
 from jinja2 import nodes
 
 from curate.contract import columns
-from curate.render.expressions import Unfit, Value, expression, filtered
+from curate.render.expressions import Names, Unfit, Value, expression, filtered, literals, path_of, value
 
 _FIELDS = pl.col(columns.FIELDS)
 _KINDS = ("null", "string", "number")  # of a raw value, told by the byte after its key
@@ -51,13 +51,14 @@ class Raws:
 
     paths: list[tuple[str, ...]] = field(default_factory=list)
 
-    def of(self, path: list[str]) -> Raw:
-        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in path):
+    def of(self, path: str) -> Raw:
+        """path: names with points between them."""
+        names = tuple(path.split("."))
+        if not all(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) for name in names):
             raise Unfit
-        if tuple(path) not in self.paths:
-            self.paths.append(tuple(path))
-        name = ".".join(path)
-        return Raw(*(pl.col(f"{what} {name}") for what in ("text", "missing", "string", "number")))
+        if names not in self.paths:
+            self.paths.append(names)
+        return Raw(*(pl.col(f"{what} {path}") for what in ("text", "missing", "string", "number")))
 
     def read(self, table: pl.DataFrame) -> pl.DataFrame:
         """The rows whose values can be told, without ``fields``, with the columns that ``Raw`` names."""
@@ -113,42 +114,51 @@ def _at(decoded: pl.Series, path: tuple[str, ...]) -> pl.Series:
 def column(source: str, label: bool, raws: Raws) -> Column:
     """A role's source as expressions over ``fields``. label: it numbers the choices, so a bare path may hold numbers."""
     node = expression(source)
-    if label and (path := _path(node)):
+    if label and (path := path_of(node)):
         raw = raws.of(path)
         number = raw.text.str.to_integer(dtype=pl.Int32, strict=False)
         return Column(Value(number, "index"), raw.number & number.is_not_null())
-    if isinstance(node, nodes.Filter) and node.name == "label_index" and node.node is not None:
-        names = [argument.value if isinstance(argument, nodes.Const) else None for argument in node.args]
-        path = _path(node.node)
-        if path is None or node.kwargs or not all(isinstance(name, str) for name in names):
-            raise Unfit
-        return _label_index(raws.of(path), names)
-    return _text(node, raws)
+    return _column(node, raws)
 
 
-def _text(node: nodes.Node, raws: Raws) -> Column:
-    if path := _path(node):
+def _column(node: nodes.Node, raws: Raws) -> Column:
+    if path := path_of(node):
         raw = raws.of(path)
         return Column(Value(raw.text, "text"), raw.string)
     if not isinstance(node, nodes.Filter) or node.node is None:
-        raise Unfit
+        return _computed(node, raws)
+    if node.name == "label_index" and (path := path_of(node.node)):
+        return _label_index(raws.of(path), literals(node))
     if node.name in ("default", "d"):
         return _default(node, node.node, raws)
-    inner = _text(node.node, raws)
-    return Column(Value(filtered(node, inner.value), "text"), inner.sure)
+    inner = _column(node.node, raws)
+    return Column(filtered(node, inner.value, {}), inner.sure)
 
 
-def _path(node: nodes.Node) -> list[str] | None:
-    """``a.b`` as ["a", "b"]."""
-    if isinstance(node, nodes.Name):
-        return [node.name]
-    if isinstance(node, nodes.Getattr) and (before := _path(node.node)):
-        return [*before, node.attr]
-    return None
+def _computed(node: nodes.Node, raws: Raws) -> Column:
+    """Any other expression, over raw columns that all hold texts."""
+    names: Names = {}
+    sure = [pl.lit(True)]
+    for path in _paths(node):
+        raw = raws.of(path)
+        names[path] = Value(raw.text, "text")
+        sure.append(raw.string)
+    return Column(value(node, names), pl.all_horizontal(sure))
+
+
+def _paths(node: nodes.Node) -> list[str]:
+    """The raw columns that an expression reads."""
+    if path := path_of(node):
+        return [path]
+    if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):  # the last name is a method
+        return [path for child in (node.node.node, *node.args) for path in _paths(child)]
+    return [path for child in node.iter_child_nodes() for path in _paths(child)]
 
 
 def _label_index(raw: Raw, names: list[Any]) -> Column:
     """``label_index``: a name, or a number in digits."""
+    if not all(isinstance(name, str) for name in names):
+        raise Unfit
     digits = {str(number): number for number in range(len(names))}
     words = digits | {name: number for number, name in reversed([*enumerate(names)])}
     number = (
@@ -162,8 +172,8 @@ def _label_index(raw: Raw, names: list[Any]) -> Column:
 
 def _default(node: nodes.Filter, inner: nodes.Expr, raws: Raws) -> Column:
     """``a | default(b)``: b where the row has no a; with ``true`` also where it is empty or null, else a null is the engine's."""
-    path = _path(inner)
-    if path is None or len(path) > 1 or not node.args or node.kwargs:
+    path = path_of(inner)
+    if path is None or "." in path or not node.args or node.kwargs:
         raise Unfit
     fallback, *also_null = node.args
     if also_null and not (isinstance(also_null[0], nodes.Const) and also_null[0].value is True):
@@ -172,7 +182,9 @@ def _default(node: nodes.Filter, inner: nodes.Expr, raws: Raws) -> Column:
     if isinstance(fallback, nodes.Const) and isinstance(fallback.value, str):
         other = Column(Value(pl.lit(fallback.value), "text"), pl.lit(True))
     else:
-        other = _text(fallback, raws)
+        other = _column(fallback, raws)
+        if other.value.kind != "text":
+            raise Unfit
     missing = raw.missing
     if also_null:
         missing |= raw.string & (raw.text == "")

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
-from jinja2 import nodes
 
 from curate.contract import columns
-from curate.render.expressions import Names, Unfit, Value, expression, truth
+from curate.render.expressions import Names, Unfit, Value, expression, truth, value
+from curate.render.layouts import can_be_shown
+from curate.render.list_columns import texts
 from curate.render.raw import Raws, column, only, schema
 from curate.rows.fields import loads as fields_of
-from curate.template import sandbox
-from curate.template.engine import Engine
+from curate.template.engine import Engine, Typed
 from curate.template.sets import TemplateSet
 
 
@@ -29,8 +29,8 @@ def conditions(template_set: TemplateSet) -> list[str]:
 
 @dataclass(frozen=True)
 class ByColumn:
-    """Roles as expressions over ``fields``. names: the roles as columns of what ``read`` gives. values: the roles, ``label`` and
-    ``sure``. when: the conditions."""
+    """Roles as expressions over ``fields``. names: the roles as columns of what ``read`` gives. values: the roles, ``label``,
+    ``own choices`` where rows bring them, and ``sure``. when: the conditions."""
 
     raws: Raws
     names: Names
@@ -48,12 +48,23 @@ class ByColumn:
         sure = [pl.lit(True), *(one.sure for one in roles.values())]
         if template_set.when is not None:
             sure.append(truth(expression(template_set.when), inside))
-        label = pl.lit(-1, pl.Int32)
-        if isinstance(template_set.choices, tuple):
-            label = _label(inside.get(template_set.answer or ""), template_set.choices)
-            sure.append(label.is_between(0, len(template_set.choices) - 1))
-        names = _as_columns(inside, template_set)
-        values = [value.expr.alias(f"role {role}") for role, value in inside.items()]
+        if template_set.references is not None:
+            raise Unfit
+        label, values = pl.lit(-1, pl.Int32), []
+        if template_set.choices:
+            right = value(expression(template_set.answer or ""), inside)
+            if isinstance(template_set.choices, tuple):
+                label, many = _label(right, template_set.choices), pl.lit(len(template_set.choices))
+            else:
+                label, own = _of("index", right), _of("texts", value(expression(template_set.choices), inside))
+                many = own.list.len()
+                sure.append(can_be_shown(own))
+                values.append(own.alias("own choices"))
+            sure += [label >= 0, label < many]
+        elif template_set.answer is not None:
+            values.append(_of("text", value(expression(template_set.answer), inside)).alias("answer"))
+        names: Names = {role: Value(pl.col(f"role {role}"), one.kind) for role, one in inside.items()}
+        values += [one.expr.alias(f"role {role}") for role, one in inside.items()]
         values += [label.alias("label"), pl.all_horizontal(*(one.fill_null(False) for one in sure)).alias("sure")]
         whens = enumerate(conditions(template_set))
         return cls(raws, names, values, [truth(expression(when), names).alias(f"when {i}") for i, when in whens])
@@ -61,37 +72,28 @@ class ByColumn:
     def read(self, table: pl.DataFrame) -> pl.DataFrame:
         """row, id, the roles, label and conditions of the rows that it is sure of. table: row, id, fields."""
         table = only(self.raws.read(table).select("row", "id", *self.values), "sure")
-        return table.with_columns(self.when) if self.when else table
+        table = table.with_columns(self.when) if self.when else table
+        return table.drop_nulls([f"when {i}" for i in range(len(self.when))]) if self.when else table
 
 
-def _label(right: Value | None, choices: tuple[str, ...]) -> pl.Expr:
+def _label(right: Value, choices: tuple[str, ...]) -> pl.Expr:
     """The number of the right choice, from its number, its number in digits or its text."""
-    if right is None:
-        raise Unfit
     if right.kind == "index":
         return right.expr
     known = {str(number): number for number in range(len(choices))} | {text: i for i, text in enumerate(choices)}
-    return right.expr.replace_strict(known, default=None, return_dtype=pl.Int32)
+    return _of("text", right).replace_strict(known, default=None, return_dtype=pl.Int32)
 
 
-def _as_columns(roles: Names, template_set: TemplateSet) -> Names:
-    """The roles once they are read, and ``answer`` where it is one of them that is no choice."""
-    names = {role: Value(pl.col(f"role {role}"), value.kind) for role, value in roles.items()}
-    if template_set.answer is not None and not template_set.choices:
-        right = names.get(template_set.answer)
-        if right is None or right.kind != "text":
-            raise Unfit
-        names["answer"] = right
-    return names
+def _of(kind: str, value: Value) -> pl.Expr:
+    if value.kind != kind:
+        raise Unfit
+    return value.expr
 
 
 @dataclass(frozen=True)
 class ByRow:
-    """The same from the engine, row by row. needed: the roles that some text prints.
-
-    A role is text, or a number where a template compares it with one; rows in which one that is needed is something else
-    are the engine's.
-    """
+    """The same from the engine, row by row. names: with the kinds that the set's examples have. needed: the roles that some
+    text prints. Rows in which one of them is of another kind are the engine's."""
 
     engine: Engine
     names: Names
@@ -99,46 +101,51 @@ class ByRow:
 
     @classmethod
     def of(cls, engine: Engine) -> ByRow:
-        numbers = _compared_with_numbers(engine.set) | ({engine.set.answer} if engine.set.choices else set())
-        names: Names = {
-            role: Value(pl.col(f"role {role}"), "index" if role in numbers else "text") for role in engine.set.columns
-        }
-        if engine.set.answer is not None and not engine.set.choices:
-            names["answer"] = Value(pl.col("role answer"), "text")
+        names: Names = {}
+        typed = [one for one in map(engine.typed, engine.set.examples) if one is not None]
+        for role in typed[0].roles if typed else ():
+            kinds = {_kind(one.roles.get(role)) for one in typed}
+            if len(kinds) == 1 and (kind := kinds.pop()) is not None:
+                names[role] = Value(pl.col(f"role {role}"), kind)
         return cls(engine, names)
 
     def read(self, table: pl.DataFrame) -> pl.DataFrame:
         """As ``ByColumn.read``."""
-        kinds = [(role, str if self.names[role].kind == "text" else int) for role in sorted(self.needed)]
-        values: dict[str, list[Any]] = {role: [] for role, _ in kinds}
+        own = self.engine.set
+        kinds = {role: self.names[role].kind for role in sorted(self.needed)}
+        if answered := own.answer is not None and not own.choices:
+            kinds["answer"] = "text"
         rows: list[int] = []
-        labels: list[int] = []
-        whens: list[tuple[bool, ...]] = []
+        taken: list[Typed] = []
         for row, text in enumerate(table[columns.FIELDS].to_list()):
             typed = self.engine.typed(fields_of(text))
-            if typed is None:
-                continue
-            roles, label, when = typed
-            if all(roles[role].__class__ is kind for role, kind in kinds):
+            if typed is not None and all(_kind(typed.roles.get(role)) == kind for role, kind in kinds.items()):
                 rows.append(row)
-                labels.append(label)
-                whens.append(when)
-                for role, kept in values.items():
-                    kept.append(roles[role])
-        types = {role: pl.String if kind is str else pl.Int64 for role, kind in kinds}
-        given = [pl.Series(f"role {role}", kept, dtype=types[role], strict=True) for role, kept in values.items()]
-        for i in range(len(conditions(self.engine.set))):
-            given.append(pl.Series(f"when {i}", [when[i] for when in whens], dtype=pl.Boolean))
-        return table.select("row", "id")[rows].with_columns(*given, pl.Series("label", labels, dtype=pl.Int32))
+                taken.append(typed)
+        given = [_column(f"role {role}", [one.roles[role] for one in taken], kind) for role, kind in kinds.items()]
+        given.append(pl.Series("label", [one.label for one in taken], dtype=pl.Int32))
+        for i in range(len(conditions(own))):
+            given.append(pl.Series(f"when {i}", [one.when[i] for one in taken], dtype=pl.Boolean))
+        if own.references is not None:
+            given.append(texts("other answers", [one.references for one in taken]))
+        if isinstance(own.choices, str):
+            given.append(texts("own choices", [one.choices for one in taken]))
+        table = table.select("row", "id")[rows].with_columns(given)
+        if isinstance(own.choices, str):
+            table = table.filter(can_be_shown(pl.col("own choices")))
+        return table.rename({"role answer": "answer"}) if answered else table
 
 
-def _compared_with_numbers(template_set: TemplateSet) -> set[str | None]:
-    """The names that some text of the templates compares with a number."""
-    return {
-        name.name
-        for template in template_set.templates
-        for _, source in template.messages
-        for comparison in sandbox.ENVIRONMENT.parse(source).find_all(nodes.Compare)
-        if any(isinstance(one.expr, nodes.Const) and type(one.expr.value) is int for one in comparison.ops)
-        for name in comparison.find_all(nodes.Name)
-    }
+_TYPES = {"text": pl.String, "index": pl.Int64, "truth": pl.Boolean}
+_KINDS: dict[type, str] = {str: "text", int: "index", bool: "truth"}
+
+
+def _kind(value: Any) -> str | None:
+    """Of what kind a role is (see ``Value``); None: it is no column."""
+    if value.__class__ is list:
+        return "texts" if all(item.__class__ is str for item in value) else None
+    return _KINDS.get(value.__class__)
+
+
+def _column(name: str, values: list[Any], kind: str) -> pl.Series:
+    return texts(name, values) if kind == "texts" else pl.Series(name, values, dtype=_TYPES[kind], strict=True)

@@ -6,7 +6,7 @@
     Engine(…, no_options=0.5)                                              half of the records are shown no list of options
     Engine(…, styles={"canonical": 1}, inversions=0)                       every record is asked for as people ask
 
-Every text is compiled once, when the engine is made. A row that the set does not take raises RowSkipped; a set that is
+Every text is compiled once, when a row first needs it; reading the file has checked it. A row that the set does not take raises RowSkipped; a set that is
 wrong raises TemplateError. Cost: about 10 microseconds a row. An engine is for one thread at a time.
 """
 
@@ -43,6 +43,17 @@ class Record(NamedTuple):
     response: str
     messages: list[Message] | None = None
     extra: str | None = None
+
+
+class Typed(NamedTuple):
+    """A row before its texts. roles: with ``answer`` where there are no choices. label: the right one of the choices, -1 where
+    there are none. references: the other right answers. when: which conditions of the templates hold."""
+
+    roles: dict[str, Any]
+    label: int
+    choices: tuple[str, ...]
+    references: tuple[str, ...]
+    when: tuple[bool, ...]
 
 
 class Rendered(NamedTuple):
@@ -86,24 +97,53 @@ class Engine:
         self.seed = seed
         self.no_options = no_options
         self.inversions = inversions
-        self._columns = _Columns.of(template_set)
         self.styles = styles
         self._phrasings = _Phrasings.of(template_set.templates)
-        self._explode = _expression(template_set.explode)
-        self._counts = _expression(template_set.when)
-        self._conversation = _expression(template_set.messages)
-        self._extra = sandbox.Expressions.of(list(template_set.extra.values()))
-        self._answer = _expression(template_set.answer)
-        self._references = _expression(template_set.references)
-        self._choices = _expression(template_set.choices) if isinstance(template_set.choices, str) else None
-        self._prompt = sandbox.Text.of(template_set.record["prompt"])
-        self._response = sandbox.Text.of(template_set.record["response"])
-        self._record_reads = self._prompt.reads | self._response.reads
+
+    @cached_property
+    def _columns(self) -> _Columns:
+        return _Columns.of(self.set)
+
+    @cached_property
+    def _explode(self) -> _Function:
+        return _expression(self.set.explode)
+
+    @cached_property
+    def _counts(self) -> _Function:
+        return _expression(self.set.when)
+
+    @cached_property
+    def _conversation(self) -> _Function:
+        return _expression(self.set.messages)
+
+    @cached_property
+    def _extra(self) -> _Function:
+        return sandbox.Expressions.of(list(self.set.extra.values()))
+
+    @cached_property
+    def _answer(self) -> _Function:
+        return _expression(self.set.answer)
+
+    @cached_property
+    def _references(self) -> _Function:
+        return _expression(self.set.references)
+
+    @cached_property
+    def _choices(self) -> _Function:
+        return _expression(self.set.choices if isinstance(self.set.choices, str) else None)
+
+    @cached_property
+    def _prompt(self) -> sandbox.Text:
+        return sandbox.Text.of(self.set.record["prompt"])
+
+    @cached_property
+    def _response(self) -> sandbox.Text:
+        return sandbox.Text.of(self.set.record["response"])
 
     @cached_property
     def _derived(self) -> _Phrasings:
         """The templates turned around by rule, compiled when one is first drawn."""
-        return _Phrasings.of(derive(self.set))
+        return _Phrasings.of(derive(self.set), checked=True)
 
     def unfold(self, fields: dict[str, Any]) -> list[dict[str, Any]]:
         """A raw row as one row a record: itself, or with ``explode`` once for each item. Raises RowSkipped: no list there."""
@@ -128,20 +168,19 @@ class Engine:
             raise RowSkipped(f"when: {self.set.when} is false")
         return roles
 
-    def typed(self, fields: Mapping[str, Any]) -> tuple[dict[str, Any], int, tuple[bool, ...]] | None:
-        """The roles with ``answer`` where there are no choices, the label (-1 where there are none) and the conditions of the
-        templates. None where the row is not taken or something fails: ``render`` says why."""
+    def typed(self, fields: Mapping[str, Any]) -> Typed | None:
+        """What a row's texts are made from. None where the row is not taken or something fails: ``render`` says why."""
         try:
             with sandbox.WATCH:
-                roles, label = self.roles(fields), -1
-                answer = self._answer(roles)
-                if isinstance(self.set.choices, tuple):
-                    label = _index(answer, self.set.choices)
-                elif self.set.answer is not None:
-                    roles["answer"] = answer
-                return roles, label, self._phrasings.holding(roles)
+                roles = self.roles(fields)
+                right, when = self._gold(roles), self._phrasings.holding(roles)
         except Exception:
             return None
+        if right is None:
+            return Typed(roles, -1, (), (), when)
+        if right.texts is None:
+            return Typed({**roles, "answer": right.answer}, -1, (), right.references, when)
+        return Typed(roles, right.answer, right.texts, (), when)
 
     def record(self, fields: Mapping[str, Any]) -> Record:
         """What curation sees. Raises RowSkipped: as ``roles``, and where prompt or response is null or empty."""
@@ -149,7 +188,7 @@ class Engine:
             return self._record(self.roles(fields))
 
     def _record(self, roles: dict[str, Any]) -> Record:
-        _refuse_null(roles, self._record_reads)
+        _refuse_null(roles, self._prompt.reads | self._response.reads)
         if self.set.answer is not None:
             roles["answer"] = self._right_text(roles)
         prompt = self._evaluate(self._prompt, roles, "record.prompt")
@@ -246,18 +285,18 @@ class Engine:
     ) -> Rendered:
         if None in roles.values():
             _refuse_null(roles, phrasing.reads)
-        options, answer, texts = None, None, phrasing.texts
+        options, answer, texts = None, None, None
         if right is not None and right.texts is None:
             roles = {**roles, "answer": right.answer}
         elif right is not None and right.texts is not None:
             shown = phrasing.shows and not hidden
-            texts = texts if shown else phrasing.unshown
+            texts = None if shown else phrasing.unshown
             choices = phrasing.choices or right.texts
             options = draw_options(choices, number) if shown else unshown(choices)
             answer = options.place(right.answer)
             roles = {**roles, "answer": options.answers[answer], "options": options.block}
         messages = []
-        for role, text in texts:
+        for role, text in texts or phrasing.texts:
             content = self._evaluate(text, roles, phrasing.name, id)
             if not content or content.isspace():
                 raise RowSkipped(f"the template '{phrasing.name}' leaves a message empty")
@@ -297,10 +336,11 @@ class Engine:
         if answer is None:
             raise RowSkipped("the answer is null")
         if self.set.choices is not None:
-            texts = self.set.choices if self._choices is None else self._evaluate(self._choices, roles, "choices", id)
+            fixed = not isinstance(self.set.choices, str)
+            texts = self.set.choices if fixed else self._evaluate(self._choices, roles, "choices", id)
             texts = tuple(map(str, texts))
             return _Right(_index(answer, texts), texts)
-        if self._references is None:
+        if self.set.references is None:
             return _Right(answer, None)
         return _Right(answer, None, tuple(map(str, self._evaluate(self._references, roles, "references", id) or ())))
 
@@ -385,18 +425,17 @@ class _Columns:
         return roles
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Phrasing:
-    """A template, compiled. shows: its input prints the options. asks: its target says the answer, so other answers make
-    other targets (not in chain of thought, where the reasoning has given it away). bare: it says nothing else. unshown: its
-    texts where no options are shown."""
+    """A template; its texts are compiled when they are first rendered. shows: its input prints the options. asks: its target
+    says the answer, so other answers make other targets (not in chain of thought, where the reasoning has given it away).
+    bare: it says nothing else."""
 
     name: str
     kind: str
     choices: tuple[str, ...] | None
     when: str | None
-    texts: list[tuple[str, sandbox.Text]]
-    unshown: list[tuple[str, sandbox.Text]]
+    messages: tuple[tuple[str, str], ...]
     reads: frozenset[str]
     shows: bool
     asks: bool
@@ -404,21 +443,27 @@ class _Phrasing:
 
     @classmethod
     def of(cls, template: Template) -> _Phrasing:
-        texts = [(role, sandbox.Text.of(source)) for role, source in template.messages]
-        bare = [(role, without_options(source)) for role, source in template.messages]
-        shows = "options" in template.input_reads
         return cls(
             template.name,
             template.kind,
             template.choices,
             template.when,
-            texts,
-            unshown=[(role, sandbox.Text.of(source)) for role, source in bare] if shows else texts,
+            template.messages,
             reads=template.input_reads | template.target_reads,
-            shows=shows,
+            shows="options" in template.input_reads,
             asks=template.kind == "forward" and "answer" in template.target_reads,
             bare=template.target.replace(" ", "") == "{{answer}}",
         )
+
+    @cached_property
+    def texts(self) -> list[tuple[str, sandbox.Text]]:
+        return [(role, sandbox.Text.of(source)) for role, source in self.messages]
+
+    @cached_property
+    def unshown(self) -> list[tuple[str, sandbox.Text]]:
+        """Its texts where no options are shown."""
+        bare = ((role, without_options(source)) for role, source in self.messages)
+        return [(role, sandbox.Text.of(source)) for role, source in bare] if self.shows else self.texts
 
 
 class Lot(NamedTuple):
@@ -463,14 +508,19 @@ class _Phrasings:
 
     templates: tuple[_Phrasing, ...]
     conditions: list[str]
-    when: sandbox.Expressions
+    checked: bool
     known: dict[tuple[bool, ...], tuple[int, ...]] = field(default_factory=dict)
     lots: dict[tuple[bool, ...], Lot] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, templates: Sequence[Template]) -> _Phrasings:
+    def of(cls, templates: Sequence[Template], checked: bool = False) -> _Phrasings:
+        """checked: as of ``sandbox.Expressions``."""
         conditions = list(dict.fromkeys(template.when for template in templates if template.when))
-        return cls(tuple(map(_Phrasing.of, templates)), conditions, sandbox.Expressions.of(conditions))
+        return cls(tuple(map(_Phrasing.of, templates)), conditions, checked)
+
+    @cached_property
+    def when(self) -> sandbox.Expressions:
+        return sandbox.Expressions.of(self.conditions, self.checked)
 
     def holding(self, roles: dict[str, Any]) -> tuple[bool, ...]:
         """Which of the conditions hold on a row."""
@@ -484,7 +534,10 @@ class _Phrasings:
         return self.known[holds]
 
 
-def _expression(source: str | None) -> Callable[[Any], Any]:
+_Function = Callable[[Any], Any]
+
+
+def _expression(source: str | None) -> _Function:
     if source is None:
         return lambda roles: None
     if sandbox.expression_reads(source) == {source}:

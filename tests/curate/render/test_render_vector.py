@@ -7,7 +7,6 @@ from typing import Any
 
 import orjson
 import polars as pl
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -156,20 +155,12 @@ def test_sets_of_the_library_render_alike_by_column_and_by_row():
     assert taken > 100
 
 
-@pytest.mark.parametrize(
-    "what",
-    ["references: text", "choices: text"],
-)
-def test_what_needs_python_is_left_to_the_engine(tmp_path, what):
+def test_what_needs_python_is_left_to_the_engine(tmp_path):
     path = tmp_path / "made.yaml"
-    lines = (
-        HEAD.replace("COLUMN", "text")
-        .replace("LABEL", "label")
-        .replace("WHEN\n", "")
-        .replace("choices: [CHOICES]\n", "")
-    )
-    template = '  - {name: a, kind: forward, style: plain, input: "{{ text }}", target: "{{ answer }}"}\n'
-    path.write_text(lines.replace("templates:", f"{what}\ntemplates:") + template, "utf-8")
+    lines = HEAD.replace("COLUMN", "text").replace("LABEL", "label").replace("WHEN\n", "").replace("CHOICES", "a, b")
+    asked = "{% for word in text.split() %}{{ word }}{% endfor %}"
+    template = f'  - {{name: a, kind: forward, style: plain, input: "{asked}", target: "{{{{ answer }}}}"}}\n'
+    path.write_text(lines + template, "utf-8")
     assert compile_set(Engine(load_set(str(path)))) is None
 
 
