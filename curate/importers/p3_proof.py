@@ -94,9 +94,11 @@ class Trials:
         ends: dict[Parts, frozenset[tuple[int, bool]]] = {}
         seen: set[tuple[int, bool]] = set()
         count = 0
-        at(f"{self.template.where}: '{self.template.name}'")
+        here = f"{self.template.where}: '{self.template.name}'"
+        at(here)
         try:
             for parts in self.template.outcomes(row, self.branches.texts[0], {Branches.SEEN: seen}):
+                at(here)
                 ends.setdefault(tuple(parts), frozenset(seen))
                 seen.clear()
                 count += 1
