@@ -201,7 +201,8 @@ class P3Template:
 
     def outcomes(self, row: Mapping[str, Any], text: JinjaTemplate, more: Mapping[str, Any]) -> Iterator[list[str]]:
         """The parts for every way in which ``choice`` and ``random`` can fall out, at most so many; one where the template draws
-        nothing. text: the compiled source. more: names besides the row's. Raises TemplateError as ``apply``."""
+        nothing. text: the compiled source. more: names besides the row's. Raises TemplateError as ``apply``, and where it draws
+        one of more than so many."""
         fallen: list[tuple[int, int]] = []  # which of how many, draw by draw
         for _ in range(MOST_OUTCOMES):
             drawn = 0
@@ -213,7 +214,10 @@ class P3Template:
                 drawn += 1
                 return fallen[drawn - 1][0] % of
 
-            yield self._parts(row, lambda: text, next_draw, more=more)
+            parts = self._parts(row, lambda: text, next_draw, more=more)
+            if any(of > MOST_OUTCOMES for _, of in fallen):
+                raise TemplateError(f"{self.where}: it draws one of more than {MOST_OUTCOMES:,}")
+            yield parts
             del fallen[drawn:]
             while fallen and fallen[-1][0] + 1 == fallen[-1][1]:
                 fallen.pop()
