@@ -135,6 +135,8 @@ def value(node: nodes.Node, names: Names) -> Value:
     if isinstance(node, nodes.Concat):
         return Value(pl.concat_str([_printed(one, names) for one in node.nodes]), "text")
     if isinstance(node, nodes.CondExpr) and node.expr2 is not None:
+        if (known := _is_text(node.test, names)) is not None:
+            return value(node.expr1 if known else node.expr2, names)
         first, second = value(node.expr1, names), value(node.expr2, names)
         if first.kind == second.kind:
             return Value(_either(truth(node.test, names), first.expr, second.expr), first.kind)
@@ -207,6 +209,8 @@ def truth(node: nodes.Node, names: Names) -> pl.Expr:
     """A condition as Boolean. No role is null here, so that ``is none`` is known."""
     if isinstance(node, nodes.Not):
         return ~truth(node.node, names)
+    if isinstance(node, nodes.Test) and (known := _is_text(node, names)) is not None:
+        return pl.lit(known)
     if isinstance(node, nodes.And):  # the right side counts only where the left one holds, in Python too
         return _either(truth(node.left, names), truth(node.right, names), pl.lit(False))
     if isinstance(node, nodes.Or):
@@ -231,11 +235,16 @@ def _true(value: Value) -> pl.Expr:
 def _tested(name: str, value: Value, node: nodes.Test) -> pl.Expr:
     if name == "none" and path_of(node.node):
         return pl.lit(False)
-    if name == "string" and value.kind in ("text", "texts", "index"):
-        return pl.lit(value.kind == "text")
     if name in ("odd", "even") and not node.args:
         return _of("index", value) % 2 == (name == "odd")
     raise Unfit
+
+
+def _is_text(node: nodes.Node, names: Names) -> bool | None:
+    """What ``role is string`` is; None: it is another condition."""
+    if isinstance(node, nodes.Test) and node.name == "string" and path_of(node.node) in names:
+        return names[path_of(node.node) or ""].kind == "text"
+    return None
 
 
 def _compared(operator: str, left: nodes.Expr, right: nodes.Expr, names: Names) -> pl.Expr:

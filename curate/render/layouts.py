@@ -15,40 +15,46 @@ from curate.render.expressions import SPACES
 from curate.render.list_columns import texts as texts_column
 from curate.template.options import MARKS, STYLES, Options, fitting, lay_out, permutation, unshown
 
-_FEW = 5  # choices whose orders are counted off; of more they are drawn step by step
+FEW = 5  # choices whose orders are counted off; of more they are drawn step by step
 _ALWAYS = fitting(("a\n", "b\n"))[0]  # the style of options that no other can show
 _STYLES = (*STYLES, _ALWAYS)
+_MOST_LAYOUTS = 1 + len(STYLES) * factorial(FEW)
 
 # a layout is: block, answer (what the target says), answers (that of each choice, as shown), options_style, place (of the right one)
 
 
-def same_choices(choices: tuple[str, ...], shown: bool, number: np.ndarray, label: np.ndarray) -> pl.DataFrame:
-    """The layouts of n rows with the same choices. number (n,): the draws of style and order, as ``draw_options`` takes them;
-    label (n,): the right choice of each row."""
-    if shown and len(choices) > _FEW:
-        return own_choices(pl.Series([choices] * len(number), dtype=pl.List(pl.String)), shown, number, label)
-    code = np.zeros(len(number), dtype=np.int64)
-    if shown:
+def same_choices(
+    lists: list[tuple[str, ...]], which: np.ndarray, shown: np.ndarray, number: np.ndarray, label: np.ndarray
+) -> pl.DataFrame:
+    """The layouts of n rows whose choices are one of these lists, of at most FEW each. which (n,): of each row, the list's
+    number; shown (n,): whether the options are; number (n,): the draws of style and order, as ``draw_options`` takes them;
+    label (n,): the right choice."""
+    code = which * _MOST_LAYOUTS  # 0: not shown; else one more than the number of style and order
+    for i, choices in enumerate(lists):
         styles, orders = np.uint64(len(fitting(choices))), np.uint64(factorial(len(choices)))
-        code = (number % styles * orders + number // styles % orders).astype(np.int64)
-    codes, code = np.unique(code, return_inverse=True)
-    laid = [_layout(choices, int(one)) for one in codes] if shown else [unshown(choices)]
-    places = np.asarray([np.argsort(one.order) for one in laid], dtype=np.int32).reshape(-1, len(choices))
-    place = places[code, label]
+        drawn = (number % styles * orders + number // styles % orders).astype(np.int64) + 1
+        code += np.where(shown & (which == i), drawn, 0)
+    codes, layout = np.unique(code, return_inverse=True)
+    laid = [_layout(lists[one // _MOST_LAYOUTS], one % _MOST_LAYOUTS) for one in codes.tolist()]
+    sizes = np.asarray([len(one.answers) for one in laid])
+    starts = (np.cumsum(sizes) - sizes)[layout]
+    place = np.concatenate([np.argsort(one.order) for one in laid])[starts + label].astype(np.int32)
     flat = pl.Series([text for one in laid for text in one.answers], dtype=pl.String)
     return pl.DataFrame(
         [
-            pl.Series("block", [one.block for one in laid], dtype=pl.String).gather(code),
-            flat.gather(code * len(choices) + place).alias("answer"),
-            pl.Series("answers", [list(one.answers) for one in laid], dtype=pl.List(pl.String)).gather(code),
-            pl.Series("options_style", [one.style for one in laid], dtype=pl.String).gather(code),
+            pl.Series("block", [one.block for one in laid], dtype=pl.String).gather(layout),
+            flat.gather(starts + place).alias("answer"),
+            texts_column("answers", [one.answers for one in laid]).gather(layout),
+            pl.Series("options_style", [one.style for one in laid], dtype=pl.String).gather(layout),
             pl.Series("place", place),
         ]
     )
 
 
 def _layout(choices: tuple[str, ...], code: int) -> Options:
-    style, order = divmod(code, factorial(len(choices)))
+    if code == 0:
+        return unshown(choices)
+    style, order = divmod(code - 1, factorial(len(choices)))
     return lay_out(choices, fitting(choices)[style], permutation(len(choices), order))
 
 
@@ -58,20 +64,21 @@ def can_be_shown(choices: pl.Expr) -> pl.Expr:
     return (choices.list.len() >= 2) & (choices.list.n_unique() == choices.list.len()) & ~blank
 
 
-def own_choices(choices: pl.Series, shown: bool, number: np.ndarray, label: np.ndarray) -> pl.DataFrame:
+def own_choices(choices: pl.Series, shown: np.ndarray, number: np.ndarray, label: np.ndarray) -> pl.DataFrame:
     """The layouts of n rows with choices of their own, all of which ``can_be_shown``. choices (n,): List(String).
 
     Cost: about seven microseconds a row; ``draw_options`` looks at each style of each row, and takes thirty."""
-    texts = list(map(tuple, choices.to_list()))
-    if shown:
-        fits = _fitting(choices)
-        many = fits.sum(axis=0).astype(np.uint64)
-        nth = (number % many).astype(np.int64)
-        style = np.argmax(fits & (np.cumsum(fits, axis=0) - 1 == nth), axis=0).tolist()
-        drawn = zip(texts, style, (number // many).tolist(), strict=True)
-        laid = [lay_out(own, _STYLES[one], permutation(len(own), rest)) for own, one, rest in drawn]
-    else:
-        laid = [Options("", own, tuple(range(len(own))), None) for own in texts]
+    fits = _fitting(choices)
+    many = fits.sum(axis=0).astype(np.uint64)
+    nth = (number % many).astype(np.int64)
+    style = np.argmax(fits & (np.cumsum(fits, axis=0) - 1 == nth), axis=0).tolist()
+    drawn = zip(choices.to_list(), shown.tolist(), style, (number // many).tolist(), strict=True)
+    laid = [
+        lay_out(tuple(own), _STYLES[one], permutation(len(own), rest))
+        if yes
+        else Options("", tuple(own), tuple(range(len(own))), None)
+        for own, yes, one, rest in drawn
+    ]
     place = [one.place(right) for one, right in zip(laid, label.tolist(), strict=True)]
     answers = [one.answers for one in laid]
     return pl.DataFrame(

@@ -23,13 +23,15 @@ import polars as pl
 
 from curate.contract import columns
 from curate.contract.draws import draws, pairs
-from curate.render.expressions import SPACES, Names, Unfit, Value, text
-from curate.render.layouts import own_choices, same_choices
+from curate.render.expressions import SPACES, Names, Unfit, Value, expression, text, truth
+from curate.render.layouts import FEW, own_choices, same_choices
 from curate.render.list_columns import conversations_of, gather, lists_of
 from curate.render.raw import only
 from curate.render.readers import ByColumn, ByRow, conditions
 from curate.rows.table import MESSAGES_TYPE
+from curate.template import sandbox
 from curate.template.engine import Engine, by_rule, place
+from curate.template.invert import derive
 from curate.template.options import without_options
 from curate.template.sets import Template, TemplateSet
 
@@ -58,7 +60,8 @@ def _compiled(engine: Engine) -> Vector:
     if isinstance(reader, ByRow):
         if 2 * len(printed) < len(phrasings):
             raise Unfit  # to read most rows twice costs more than it saves
-        reader = replace(reader, needed=frozenset().union(*printed) & reader.names.keys())
+        conditions_read = (sandbox.expression_reads(when) for when in conditions(engine.set))
+        reader = replace(reader, needed=frozenset().union(*printed, *conditions_read) & reader.names.keys())
     return Vector(engine, reader, phrasings, conditions(engine.set))
 
 
@@ -71,25 +74,32 @@ class Vector:
     phrasings: list[_Phrasing]
     conditions: list[str]
 
+    @cached_property
+    def derived(self) -> _Derived:
+        """The templates turned around by rule, made when a row first takes one."""
+        return _Derived.of(self.engine.set, self.reader.names)
+
     def render(self, ids: pl.Series, fields: pl.Series, which: str) -> pl.DataFrame:
         """ids, fields (n,): String. which: "one" drawn by the id, or a template's name. Gives the rows that it was sure of,
         in their order: ``row`` (place among the given ones, UInt32) and the fields of ``Rendered``."""
         table = self.reader.read(pl.DataFrame([ids.alias("id"), fields.alias(columns.FIELDS)]).with_row_index("row"))
-        table = table.with_columns(self._drawn(table, which)).filter(pl.col("template") >= 0)
+        phrasings, drawn = self._drawn(table, which)
+        table = table.with_columns(drawn).filter(pl.col("template") >= 0)
         if not table.height:
             return _EMPTY
-        table = table.with_columns(self._shown(table))
-        table = table.hstack(self._laid_out(table))
+        table = table.with_columns(self._shown(table, phrasings))
+        table = table.hstack(_laid_out(table, phrasings))
         parts = [
-            self.phrasings[number].render(part, bool(shown))
+            phrasings[number].render(part, bool(shown))
             for (number, shown), part in table.partition_by("template", "shown", as_dict=True).items()
         ]
         width = max(len(part.columns) for part in parts)
         whole = pl.concat(parts, how="diagonal" if any(len(part.columns) < width for part in parts) else "vertical")
-        return self._finished(only(whole, "fit").sort("row"))
+        return self._finished(only(whole, "fit").sort("row"), phrasings)
 
-    def _drawn(self, table: pl.DataFrame, which: str) -> list[pl.Series]:
-        """``template``: the number of each row's, -1 where it is the engine's to say; ``number``: the draw of the options."""
+    def _drawn(self, table: pl.DataFrame, which: str) -> tuple[list[_Phrasing], list[pl.Series]]:
+        """The templates, and ``template``: the number of each row's, -1 where it is the engine's to say; ``number``: the draw
+        of the options."""
         ids = table["id"].to_list()
         for_template, for_options = pairs(self.engine.seed, "render", ids)
         holding = np.zeros(table.height, dtype=np.int64)  # a bit for each condition that holds
@@ -98,18 +108,32 @@ class Vector:
         turned = np.zeros(table.height, dtype=bool)
         if which == "one" and self.engine.inversions > 0:
             turned = self.engine.turned_around(draws(self.engine.seed, "render.inversions", ids))
-        chosen = np.full(table.height, -1, dtype=np.int32)
+        chosen, ruled = np.full(table.height, -1, dtype=np.int32), np.zeros(table.height, dtype=bool)
         for bits in np.unique(holding):
             rows = np.flatnonzero(holding == bits)
             if which == "one":
-                chosen[rows] = self._lots(int(bits), for_template[rows], turned[rows])
+                chosen[rows], ruled[rows] = self._lots(int(bits), for_template[rows], turned[rows])
             else:
                 chosen[rows] = self._named(int(bits), which)
-        can = np.asarray([phrasing.fits for phrasing in self.phrasings] + [False])
-        return [pl.Series("template", np.where(can[chosen], chosen, -1)), pl.Series("number", for_options)]
+        phrasings = self.phrasings
+        if ruled.any():
+            phrasings = [*phrasings, *self.derived.phrasings]
+            rows = np.flatnonzero(ruled)
+            number = self.derived.drawn(table[rows], for_template[rows])
+            chosen[rows] = np.where(
+                number >= 0, len(self.phrasings) + number, np.where(number == _NONE, chosen[rows], -1)
+            )
+        used = np.unique(chosen[chosen >= 0])
+        can = np.zeros(len(phrasings) + 1, dtype=bool)  # the last for -1
+        can[used] = [phrasings[number].fits for number in used]
+        return phrasings, [
+            pl.Series("template", np.where(can[chosen], chosen, -1)),
+            pl.Series("number", for_options),
+        ]
 
-    def _lots(self, bits: int, numbers: np.ndarray, turned: np.ndarray) -> np.ndarray:
-        """The templates that the engine draws for rows where these conditions hold; -1 for one derived by rule, and for none."""
+    def _lots(self, bits: int, numbers: np.ndarray, turned: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The templates that the engine draws for rows where these conditions hold, -1 for none; and which rows have one
+        derived by rule instead, where one applies."""
         lot = self.engine.lot(self._holds(bits))
         chosen = np.full(len(numbers), -1, dtype=np.int32)
         if lot.ends:
@@ -118,10 +142,10 @@ class Vector:
             starts = np.cumsum(sizes) - sizes
             members = np.asarray([i for some in lot.groups for i in some], dtype=np.int32)
             chosen = members[starts[group] + place(numbers, sizes[group])]
-        if lot.inverted:
-            by_hand = np.asarray(lot.inverted, dtype=np.int32)[place(numbers, np.uint64(len(lot.inverted)))]
-            return np.where(turned, np.where(by_rule(numbers), -1, by_hand), chosen)
-        return np.where(turned, -1, chosen)
+        if not lot.inverted:
+            return chosen, turned
+        by_hand = np.asarray(lot.inverted, dtype=np.int32)[place(numbers, np.uint64(len(lot.inverted)))]
+        return np.where(turned, by_hand, chosen), turned & by_rule(numbers)
 
     def _named(self, bits: int, name: str) -> int:
         true = {None, *(when for when, yes in zip(self.conditions, self._holds(bits), strict=True) if yes)}
@@ -131,36 +155,17 @@ class Vector:
     def _holds(self, bits: int) -> tuple[bool, ...]:
         return tuple(bool(bits >> bit & 1) for bit in range(len(self.conditions)))
 
-    def _shown(self, table: pl.DataFrame) -> pl.Series:
+    def _shown(self, table: pl.DataFrame, phrasings: list[_Phrasing]) -> pl.Series:
         """``shown``: whether the row's template shows options to it."""
-        shows = np.asarray([phrasing.shows for phrasing in self.phrasings])[table["template"].to_numpy()]
+        shows = np.asarray([phrasing.shows for phrasing in phrasings])[table["template"].to_numpy()]
         if self.engine.no_options > 0:
             shows &= ~self.engine.hidden(draws(self.engine.seed, "render.no_options", table["id"].to_list()))
         return pl.Series("shown", shows)
 
-    def _laid_out(self, table: pl.DataFrame) -> pl.DataFrame:
-        """The layout of each row's options (curate/render/layouts.py), as far as there are choices."""
-        template, shown = table["template"].to_numpy(), table["shown"].to_numpy()
-        lists = list(dict.fromkeys(phrasing.choices for phrasing in self.phrasings))
-        which = np.asarray([lists.index(phrasing.choices) for phrasing in self.phrasings])[template] * 2 + shown
-        number, label = table["number"].to_numpy(), table["label"].to_numpy()
-        parts, places = [], []
-        for one in np.unique(which):
-            rows, choices = np.flatnonzero(which == one), lists[one // 2]
-            if choices is not None:
-                part = same_choices(choices, bool(one % 2), number[rows], label[rows])
-            elif "own choices" in table.columns:
-                part = own_choices(table["own choices"].gather(rows), bool(one % 2), number[rows], label[rows])
-            else:
-                part = _NO_LAYOUT.clear(len(rows))
-            parts.append(part)
-            places.append(rows)
-        return parts[0] if len(parts) == 1 else pl.concat(parts)[np.argsort(np.concatenate(places))]
-
-    def _finished(self, table: pl.DataFrame) -> pl.DataFrame:
+    def _finished(self, table: pl.DataFrame, phrasings: list[_Phrasing]) -> pl.DataFrame:
         """row and the fields of ``Rendered``, from what the phrasings give."""
         number = table["template"].to_numpy()
-        templates = [phrasing.template for phrasing in self.phrasings]
+        templates = [phrasing.template for phrasing in phrasings]
         contents = [table[f"message {i}"] for i in range(sum(name.startswith("message ") for name in table.columns))]
         if self.engine.set.references is None:
             last = np.asarray([len(template.messages) - 1 for template in templates])[number]
@@ -181,6 +186,65 @@ class Vector:
                 pl.Series("shots", np.zeros(table.height, dtype=np.int32)),
             ]
         )
+
+
+_NONE, _UNSURE = -1, -2
+
+
+@dataclass(frozen=True)
+class _Derived:
+    """The templates turned around by rule. conditions: the different ``when``, all of them; None: one of them needs Python.
+    which: the number of each template's among them."""
+
+    phrasings: list[_Phrasing]
+    conditions: list[pl.Expr] | None
+    which: list[int]
+
+    @classmethod
+    def of(cls, template_set: TemplateSet, names: Names) -> _Derived:
+        templates = derive(template_set)
+        roles = {template.when or "": template.target.strip("{} ") for template in templates}
+        try:
+            found = [cls._condition(when, role, names).alias(str(i)) for i, (when, role) in enumerate(roles.items())]
+        except Unfit:
+            found = None
+        phrasings = [_Phrasing.of(template, template_set, names) for template in templates]
+        return cls(phrasings, found, [list(roles).index(template.when or "") for template in templates])
+
+    @staticmethod
+    def _condition(when: str, role: str, names: Names) -> pl.Expr:
+        """role: what the template asks for; of one that is no text it asks never."""
+        if role not in names:
+            raise Unfit
+        return truth(expression(when), names) if names[role].kind == "text" else pl.lit(False)
+
+    def drawn(self, table: pl.DataFrame, numbers: np.ndarray) -> np.ndarray:
+        """Of each row one of the templates that apply to it, by the draws: (n,), -1 where none does; -2: the engine's to say."""
+        if self.conditions is None:
+            return np.full(len(numbers), _UNSURE)
+        table = table.select("row", *self.conditions).drop("row")
+        if not self.phrasings or any(holds.null_count() for holds in table):
+            return np.full(len(numbers), _UNSURE if self.phrasings else _NONE)
+        applies = table.to_numpy()[:, self.which]
+        many = applies.sum(axis=1)
+        nth = place(numbers, np.maximum(many, 1).astype(np.uint64)).astype(np.int64)
+        number = np.argmax(applies & (np.cumsum(applies, axis=1) - 1 == nth[:, None]), axis=1)
+        return np.where(many > 0, number, _NONE)
+
+
+def _laid_out(table: pl.DataFrame, phrasings: list[_Phrasing]) -> pl.DataFrame:
+    """The layout of each row's options (curate/render/layouts.py), as far as there are choices."""
+    shown, number, label = (table[name].to_numpy() for name in ("shown", "number", "label"))
+    if "own choices" in table.columns:
+        return own_choices(table["own choices"], shown, number, label)
+    lists = list(dict.fromkeys(phrasing.choices for phrasing in phrasings if phrasing.choices))
+    if not lists:
+        return _NO_LAYOUT.clear(table.height)
+    of_each = [lists.index(phrasing.choices) if phrasing.choices else 0 for phrasing in phrasings]
+    which = np.asarray(of_each)[table["template"].to_numpy()]
+    if max(map(len, lists)) > FEW:
+        return own_choices(pl.Series(lists, dtype=_TEXTS).gather(which), shown, number, label)
+    return same_choices(lists, which, shown, number, label)
 
 
 @dataclass(frozen=True)
@@ -204,7 +268,7 @@ class _Phrasing:
             template,
             choices=template.choices or template_set.choices if isinstance(template_set.choices, tuple) else None,
             names=roles if template_set.answer is None else {**roles, "answer": Value(pl.col("answer"), "text")},
-            shows="options" in template.input_reads,
+            shows=any("options" in source for _, source in template.messages) and "options" in template.input_reads,
             asks=template.kind == "forward" and "answer" in template.target_reads,
             bare=template.target.replace(" ", "") == "{{answer}}",
             references=template_set.references is not None,
