@@ -95,7 +95,7 @@ NAMED = {  # the words by which people name a task; a set of another task than i
     "struct_to_text": "sentence|describe|text",
     "commonsense": "choose|which|best|likely",
     "aeslc": "subject line",
-    "ag_news_subset": "headline|title|summar",
+    "ag_news_subset": "topic|categor|section|belong",
     "gigaword": "headline|summar",
     "newsroom": "headline|title|summar",
     "stsb": "similar|same",
