@@ -353,6 +353,11 @@ def filtered(node: nodes.Filter, inner: Value, names: Names) -> Value:
             return Value(_of("text", inner).str.count_matches(f"{_WORD}+").cast(pl.Int64), "index")
         if inner.kind in ("text", "texts", "words"):
             return Value(_length(inner), "index")
+    if node.name in ("first", "last") and inner.kind == "text" and not arguments:
+        place = pl.when(inner.expr != "").then(
+            pl.lit(0 if node.name == "first" else -1)
+        )  # of an empty text there is none
+        return Value(inner.expr.str.slice(place, 1), "text")
     if node.name in _ITEMS and inner.kind != "text":
         return Value(_of_items(node.name, inner, arguments), "text")
     text = _of("text", inner)

@@ -157,7 +157,8 @@ class Vector:
 
     def _shown(self, table: pl.DataFrame, phrasings: list[_Phrasing]) -> pl.Series:
         """``shown``: whether the row's template shows options to it."""
-        shows = np.asarray([phrasing.shows for phrasing in phrasings])[table["template"].to_numpy()]
+        used, template = np.unique(table["template"].to_numpy(), return_inverse=True)
+        shows = np.asarray([phrasings[number].shows for number in used])[template]
         if self.engine.no_options > 0:
             shows &= ~self.engine.hidden(draws(self.engine.seed, "render.no_options", table["id"].to_list()))
         return pl.Series("shown", shows)
@@ -256,7 +257,6 @@ class _Phrasing:
     template: Template
     choices: tuple[str, ...] | None
     names: Names
-    shows: bool
     asks: bool
     bare: bool
     references: bool
@@ -268,7 +268,6 @@ class _Phrasing:
             template,
             choices=template.choices or template_set.choices if isinstance(template_set.choices, tuple) else None,
             names=roles if template_set.answer is None else {**roles, "answer": Value(pl.col("answer"), "text")},
-            shows=any("options" in source for _, source in template.messages) and "options" in template.input_reads,
             asks=template.kind == "forward" and "answer" in template.target_reads,
             bare=template.target.replace(" ", "") == "{{answer}}",
             references=template_set.references is not None,
@@ -277,6 +276,11 @@ class _Phrasing:
     @property
     def reads(self) -> frozenset[str]:
         return self.template.input_reads | self.template.target_reads
+
+    @cached_property
+    def shows(self) -> bool:
+        """Told by the letters first, for to read a text takes time."""
+        return any("options" in said for _, said in self.template.messages) and "options" in self.template.input_reads
 
     @cached_property
     def fits(self) -> bool:
