@@ -187,7 +187,8 @@ def test_rows_as_the_set_expects_them_are_all_taken(tmp_path):
 
 def test_rows_that_are_turned_around_by_rule_are_rendered_by_column_too():
     engine = Engine(load_set("flan/natural_language_inference/rte"), inversions=1)
-    words = "the mayor of the town opened a bridge over the river on Sunday and spoke of its builders".split()
+    told = "the mayor of the town opened a bridge over the river on Sunday and spoke of its builders"
+    words = told.split()
     rows = [
         (f"{i:x}", {"sentence1": " ".join(words[: 3 + i % 14]), "sentence2": " ".join(words[i % 9 :]), "label": i % 2})
         for i in range(300)
