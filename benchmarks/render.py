@@ -38,7 +38,8 @@ from curate.render.vector import compile_set
 from curate.rows.table import LOAD_SCHEMA, MESSAGES_TYPE, write_shard
 from curate.template.cleanup import FILTERS
 from curate.template.engine import Engine
-from curate.template.sets import TemplateSet, load_set, names
+from curate.template.sets import TemplateSet, load_set
+from curate.template.sets import names as set_names
 
 SET = "flan/sentiment/sst2"
 REPEATS = 10
@@ -141,7 +142,7 @@ def main() -> None:
 
 
 def library() -> None:
-    sets = [one for one in map(load_set, names()) if one.templates]
+    sets = [one for one in map(load_set, set_names()) if one.templates]
     readers = [None if (vector := compile_set(Engine(one))) is None else type(vector.reader) for one in sets]
     print(
         f"{len(sets)} sets: {readers.count(ByColumn)} read and put together by column, {readers.count(ByRow)} read by row"
