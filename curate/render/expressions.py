@@ -115,6 +115,11 @@ def _of(kind: str, value: Value) -> pl.Expr:
     return value.expr
 
 
+def text_of(value: Value) -> pl.Expr:
+    """Raises Unfit: it is no text."""
+    return _of("text", value)
+
+
 def _texts_in(node: nodes.Node, names: Names) -> list[pl.Expr]:
     """The items of ``[a, b]``, all of them texts."""
     if not isinstance(node, nodes.List | nodes.Tuple):
@@ -140,6 +145,10 @@ def value(node: nodes.Node, names: Names) -> Value:
         first, second = value(node.expr1, names), value(node.expr2, names)
         if first.kind == second.kind:
             return Value(_either(truth(node.test, names), first.expr, second.expr), first.kind)
+    if isinstance(node, nodes.Or):
+        first, second = value(node.left, names), value(node.right, names)
+        if first.kind == second.kind:
+            return Value(_either(_true(first), first.expr, second.expr), first.kind)
     if isinstance(node, nodes.Add | nodes.Sub):
         left, right = (_of("index", value(side, names)) for side in (node.left, node.right))
         return Value(left + right if isinstance(node, nodes.Add) else left - right, "index")
@@ -155,20 +164,30 @@ def value(node: nodes.Node, names: Names) -> Value:
 
 
 def _called(node: nodes.Call, method: nodes.Getattr, names: Names) -> Value:
-    """A method of a text. An empty text stands in every other, but polars counts it otherwise."""
+    """A method of a text."""
     inner = _of("text", value(method.node, names))
     arguments = literals(node)
     if method.attr == "split" and not arguments:
         return Value(inner, "words")
-    if len(arguments) != 1 or not isinstance(arguments[0], str) or not arguments[0]:
+    if method.attr == "lower" and not arguments:
+        return Value(_called_on_each("lower", inner, []), "text")
+    wanted, kind, function = _METHODS.get(method.attr, (-1, "", None))
+    if function is None or len(arguments) != wanted or not all(isinstance(one, str) for one in arguments):
         raise Unfit
-    if method.attr == "count":
-        return Value(inner.str.count_matches(arguments[0], literal=True).cast(pl.Int64), "index")
-    if method.attr == "startswith":
-        return Value(inner.str.starts_with(arguments[0]), "truth")
-    if method.attr == "endswith":
-        return Value(inner.str.ends_with(arguments[0]), "truth")
-    raise Unfit
+    if not arguments[0]:  # an empty text stands in every other, but polars counts it otherwise
+        raise Unfit
+    return Value(function(inner, *arguments), kind)
+
+
+_METHODS: dict[str, tuple[int, str, Callable[..., pl.Expr]]] = {  # name: (how many texts it is given, what it gives)
+    "count": (1, "index", lambda text, one: text.str.count_matches(one, literal=True).cast(pl.Int64)),
+    "startswith": (1, "truth", lambda text, one: text.str.starts_with(one)),
+    "endswith": (1, "truth", lambda text, one: text.str.ends_with(one)),
+    "removeprefix": (1, "text", lambda text, one: text.str.strip_prefix(one)),
+    "removesuffix": (1, "text", lambda text, one: text.str.strip_suffix(one)),
+    "replace": (2, "text", lambda text, old, new: text.str.replace_all(old, new, literal=True)),
+    "split": (1, "texts", lambda text, one: text.str.split(one)),
+}
 
 
 def _item(node: nodes.Getitem, names: Names) -> Value:
@@ -252,7 +271,7 @@ def _compared(operator: str, left: nodes.Expr, right: nodes.Expr, names: Names) 
         return ~_compared("in", left, right, names)
     one = value(left, names)
     if operator == "in":
-        return _within(one, right, names)
+        return _within(one, left, right, names)
     other = value(right, names)
     if operator not in _COMPARISONS or one.kind != other.kind or one.kind in ("texts", "words"):
         raise Unfit
@@ -261,8 +280,8 @@ def _compared(operator: str, left: nodes.Expr, right: nodes.Expr, names: Names) 
     return _COMPARISONS[operator](one.expr, other.expr)
 
 
-def _within(one: Value, right: nodes.Expr, names: Names) -> pl.Expr:
-    """``x in [a, b]``, ``text in text``, ``text in list``."""
+def _within(one: Value, left: nodes.Expr, right: nodes.Expr, names: Names) -> pl.Expr:
+    """``x in [a, b]``, ``text in text``, ``text in list``, ``"word" in text.split()``."""
     if isinstance(right, nodes.List | nodes.Tuple):
         items = [_of(one.kind, value(item, names)) for item in right.items]
         if not items or one.kind not in ("text", "index"):
@@ -271,6 +290,10 @@ def _within(one: Value, right: nodes.Expr, names: Names) -> pl.Expr:
     other = value(right, names)
     if one.kind == "text" and other.kind == "text":
         return other.expr.str.contains(one.expr, literal=True)
+    if other.kind == "words" and isinstance(left, nodes.Const) and re.fullmatch(r"[^\s]+", str(left.value)):
+        return pl.concat_str([pl.lit(" "), _squeeze(other.expr), pl.lit(" ")]).str.contains(
+            f" {left.value} ", literal=True
+        )
     if one.kind == "text" and other.kind == "texts":
         return other.expr.list.contains(one.expr)
     raise Unfit
@@ -342,7 +365,7 @@ _CALLED = (
     "upper",
     "capitalize",
 )
-_ITEMS = ("join", "first", "last")
+_ITEMS = ("join", "first", "last", "map", "select", "list")
 
 
 def filtered(node: nodes.Filter, inner: Value, names: Names) -> Value:
@@ -359,8 +382,10 @@ def filtered(node: nodes.Filter, inner: Value, names: Names) -> Value:
         )  # of an empty text there is none
         return Value(inner.expr.str.slice(place, 1), "text")
     if node.name in _ITEMS and inner.kind != "text":
-        return Value(_of_items(node.name, inner, arguments), "text")
+        return _of_items(node.name, inner, arguments)
     text = _of("text", inner)
+    if node.name == "trim" and len(arguments) == 1 and isinstance(arguments[0], str) and arguments[0]:
+        return Value(text.str.strip_chars(arguments[0]), "text")
     if node.name in _CALLED:
         return Value(_called_on_each(node.name, text, arguments), "text")
     wanted, function = _FILTERS.get(node.name, (-1, None))
@@ -371,12 +396,19 @@ def filtered(node: nodes.Filter, inner: Value, names: Names) -> Value:
     return Value(function(text, *arguments), "text")
 
 
-def _of_items(name: str, inner: Value, arguments: list[Any]) -> pl.Expr:
+def _of_items(name: str, inner: Value, arguments: list[Any]) -> Value:
     texts = _of("texts", inner)
     if name == "join" and len(arguments) < 2 and all(isinstance(one, str) for one in arguments):
-        return texts.list.join("".join(arguments))
+        return Value(texts.list.join("".join(arguments)), "text")
     if name in ("first", "last") and not arguments:
-        return texts.list.get(0 if name == "first" else -1, null_on_oob=True)
+        return Value(texts.list.get(0 if name == "first" else -1, null_on_oob=True), "text")
+    if name == "list" and not arguments:
+        return inner
+    if name == "select" and not arguments:
+        return Value(texts.list.eval(pl.element().filter(pl.element() != "")), "texts")
+    if name == "map" and arguments:
+        node = nodes.Filter(None, arguments[0], [nodes.Const(one) for one in arguments[1:]], [], None, None)
+        return Value(texts.list.eval(_of("text", filtered(node, Value(pl.element(), "text"), {}))), "texts")
     raise Unfit
 
 

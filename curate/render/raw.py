@@ -13,11 +13,12 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 import polars as pl
 from jinja2 import nodes
 
 from curate.contract import columns
-from curate.render.expressions import Names, Unfit, Value, expression, filtered, literals, path_of, value
+from curate.render.expressions import Names, Unfit, Value, expression, filtered, literals, path_of, text_of, value
 
 _FIELDS = pl.col(columns.FIELDS)
 _KINDS = ("null", "string", "number")  # of a raw value, told by the byte after its key
@@ -102,6 +103,21 @@ def schema(paths: list[tuple[str, ...]]) -> pl.Struct:
     return pl.Struct({first: pl.String if rest == [()] else schema(rest) for first, rest in rests.items()})
 
 
+def can_be_told(paths: list[tuple[str, ...]], fields: dict[str, Any]) -> bool:
+    """Whether a row's values at these paths can be told by its bytes: each is a text, a whole number, null or missing, and no
+    key stands in the row twice."""
+    written = orjson.dumps(fields)
+    for path in paths:
+        value: Any = fields
+        for name in path:
+            value = value.get(name) if isinstance(value, dict) else value
+            if written.count(b'"' + name.encode() + b'":') > 1:
+                return False
+        if not (value is None or value.__class__ in (str, int)):
+            return False
+    return True
+
+
 def _at(decoded: pl.Series, path: tuple[str, ...]) -> pl.Series:
     for name in path:
         decoded = decoded.struct.field(name)
@@ -127,8 +143,8 @@ def _column(node: nodes.Node, raws: Raws) -> Column:
         return Column(Value(raw.text, "text"), raw.string)
     if not isinstance(node, nodes.Filter) or node.node is None:
         return _computed(node, raws)
-    if node.name == "label_index" and (path := path_of(node.node)):
-        return _label_index(raws.of(path), literals(node))
+    if node.name == "label_index":
+        return _label_index(node.node, literals(node), raws)
     if node.name in ("default", "d"):
         return _default(node, node.node, raws)
     inner = _column(node.node, raws)
@@ -136,38 +152,55 @@ def _column(node: nodes.Node, raws: Raws) -> Column:
 
 
 def _computed(node: nodes.Node, raws: Raws) -> Column:
-    """Any other expression, over raw columns that all hold texts."""
-    names: Names = {}
-    sure = [pl.lit(True)]
-    for path in _paths(node):
-        raw = raws.of(path)
-        names[path] = Value(raw.text, "text")
-        sure.append(raw.string)
-    return Column(value(node, names), pl.all_horizontal(sure))
+    """Any other expression, over columns that it reads as texts and labels."""
+    columns_read: dict[str, Column] = {}
+    node = _with_names(node, columns_read, raws)
+    names: Names = {name: one.value for name, one in columns_read.items()}
+    return Column(value(node, names), pl.all_horizontal(pl.lit(True), *(one.sure for one in columns_read.values())))
 
 
-def _paths(node: nodes.Node) -> list[str]:
-    """The raw columns that an expression reads."""
-    if path := path_of(node):
-        return [path]
+def _with_names(node: nodes.Node, found: dict[str, Column], raws: Raws) -> nodes.Node:
+    """The tree with a name in place of each path, ``default`` and ``label_index`` in it; found: the columns by these names."""
+    if path_of(node) or (isinstance(node, nodes.Filter) and node.name in ("default", "d", "label_index")):
+        name = f"column {len(found)}"
+        found[name] = _column(node, raws)
+        return nodes.Name(name, "load")
+    for part, inner in node.iter_fields():
+        if isinstance(inner, nodes.Node) and not (isinstance(node, nodes.Call) and part == "node"):
+            setattr(node, part, _with_names(inner, found, raws))
+        elif isinstance(inner, list):
+            setattr(node, part, [_with_names(one, found, raws) for one in inner])
     if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):  # the last name is a method
-        return [path for child in (node.node.node, *node.args) for path in _paths(child)]
-    return [path for child in node.iter_child_nodes() for path in _paths(child)]
+        node.node.node = _with_names(node.node.node, found, raws)  # type: ignore[assignment]
+    return node
 
 
-def _label_index(raw: Raw, names: list[Any]) -> Column:
-    """``label_index``: a name, or a number in digits."""
+def _label_index(node: nodes.Node, names: list[Any], raws: Raws) -> Column:
+    """``label_index`` of a column that holds names, or numbers also in digits; of another where it is not there."""
     if not all(isinstance(name, str) for name in names):
         raise Unfit
     digits = {str(number): number for number in range(len(names))}
     words = digits | {name: number for number, name in reversed([*enumerate(names)])}
-    number = (
-        pl.when(raw.string)
-        .then(raw.text.replace_strict(words, default=None, return_dtype=pl.Int32))
-        .when(raw.number)
-        .then(raw.text.replace_strict(digits, default=None, return_dtype=pl.Int32))
-    )
-    return Column(Value(number, "index"), number.is_not_null())
+    while isinstance(node, nodes.Filter) and node.name == "string":  # it makes digits of a number
+        node = node.node or node
+    paths = [path_of(node)]
+    if isinstance(node, nodes.Filter) and node.name == "default" and len(node.args) == 1 and node.node is not None:
+        paths = [path_of(node.node), path_of(node.args[0])]
+    number = pl.lit(None, pl.Int32)
+    if all(paths):
+        for raw in reversed([raws.of(path or "") for path in paths]):
+            known = (
+                pl.when(raw.string).then(_numbered(raw.text, words)).when(raw.number).then(_numbered(raw.text, digits))
+            )
+            number = pl.when(raw.missing).then(number).otherwise(known)
+        return Column(Value(number, "index"), number.is_not_null())
+    inner = _column(node, raws)
+    number = _numbered(text_of(inner.value), words)
+    return Column(Value(number, "index"), inner.sure & number.is_not_null())
+
+
+def _numbered(text: pl.Expr, numbers: dict[str, int]) -> pl.Expr:
+    return text.replace_strict(numbers, default=None, return_dtype=pl.Int32)
 
 
 def _default(node: nodes.Filter, inner: nodes.Expr, raws: Raws) -> Column:
@@ -183,8 +216,7 @@ def _default(node: nodes.Filter, inner: nodes.Expr, raws: Raws) -> Column:
         other = Column(Value(pl.lit(fallback.value), "text"), pl.lit(True))
     else:
         other = _column(fallback, raws)
-        if other.value.kind != "text":
-            raise Unfit
+        text_of(other.value)
     missing = raw.missing
     if also_null:
         missing |= raw.string & (raw.text == "")

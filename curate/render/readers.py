@@ -16,7 +16,7 @@ from curate.contract import columns
 from curate.render.expressions import Names, Unfit, Value, expression, truth, value
 from curate.render.layouts import can_be_shown
 from curate.render.list_columns import texts
-from curate.render.raw import Raws, column, only, schema
+from curate.render.raw import Raws, can_be_told, column, only, schema
 from curate.rows.fields import loads as fields_of
 from curate.template.engine import Engine, Typed
 from curate.template.sets import TemplateSet
@@ -44,6 +44,8 @@ class ByColumn:
         labels = {template_set.answer} if template_set.choices and template_set.answer else set()
         roles = {role: column(source, role in labels, raws) for role, source in template_set.columns.items()}
         schema(raws.paths)  # a path may not end where another goes on
+        if not any(can_be_told(raws.paths, example) for example in template_set.examples):
+            raise Unfit  # nor will the rows be like that
         inside: Names = {role: one.value for role, one in roles.items()}
         sure = [pl.lit(True), *(one.sure for one in roles.values())]
         if template_set.when is not None:

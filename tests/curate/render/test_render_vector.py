@@ -74,7 +74,8 @@ PIECES = st.sampled_from(
         "{% if 'a' in text and text not in ['a', 'b'] %}in{% endif %}", "{{ text if text is string else 'no' }}",
         "{% if text.startswith('a') or text.endswith(' ') %}at the end{% endif %}", "{{ [text][label] if text else 'x' }}",
         "{% if ['a', 'b'][label] == text or [text][label] == 'a' %}same{% endif %}",
-        "{% filter trim | squeeze %} {{ text }} {% endfilter %}", "{{ text[1:] | trim }}",
+        "{% filter trim | squeeze %} {{ text }} {% endfilter %}", "{{ text[1:] | trim }}", "{% if 'b' in text.split() %}b{% endif %}", "{{ text | striptags }}", "{{ text or 'none' }}",
+        "{{ text.split('a') | map('trim') | select | join('|') }}", "{{ text.split('.')[1] }}",
         "{% if label and [text][label] == 'a' %}never{% endif %}",
     ]
 )  # fmt: skip
@@ -83,23 +84,35 @@ OPTIONS = st.sampled_from(
 )
 
 
+LABELS = (
+    "label", "label | label_index('no', 'yes')", "{'no': 0, 'yes': 1}.get(label, label)", "more | trim | label_index('no', 'yes')",
+    "label | string | label_index('no', 'yes')", "label | default(more) | label_index('no', 'yes')",
+)  # fmt: skip
+COLUMNS = (
+    "text", "text | squeeze", "text | default(more)", "text | default('', true) | trim", "text | default(none)",
+    "text | untokenized", "text | lower", "text.split()", "text.strip()", "text ~ '!'", "text if text else 'none'",
+    "'a' if text.count('a') > 1 else text", "text | first_words(2)", "text | trim('.a')", "text.removeprefix('a') or 'none'",
+    "text.split('a') | map('trim') | select | join('+')", "(text | default(more)) ~ '.'", "more | default(text ~ '!')",
+    "text.replace('a', 'b').split('b') | list | last", "text.lower().removesuffix('b')",
+    "text.split(' ') | map('first_words', 1) | map('replace', 'a', 'e') | join",
+)  # fmt: skip
+
+
 @st.composite
 def template_sets(draw: st.DrawFn) -> str:
-    labels = ["label", 'label | label_index("no", "yes")', '{"no": 0, "yes": 1}.get(label, label)']
-    python = ["text | untokenized", "text | lower", '"text.split()"', '"text | default(none)"', "text.strip()"]
-    python += [
-        "text ~ '!'",
-        "text if text else 'none'",
-        "\"'a' if text.count('a') > 1 else text\"",
-        "text | first_words(2)",
-    ]
-    columns = [*python, "text", '"text | squeeze"', '"text | default(more)"', "'text | default(\"\", true) | trim'"]
-    head = HEAD.replace("COLUMN", draw(st.sampled_from(columns))).replace("LABEL", f"'{draw(st.sampled_from(labels))}'")
+    head = HEAD.replace("COLUMN", orjson.dumps(draw(st.sampled_from(COLUMNS))).decode())
+    head = head.replace("LABEL", orjson.dumps(draw(st.sampled_from(LABELS))).decode())
     head = head.replace(
         "WHEN",
         draw(
             st.sampled_from(
-                ["", 'when: text != "a"', "when: label is not none and text", "when: text.split() | length < 3"]
+                [
+                    "",
+                    'when: text != "a"',
+                    "when: label is not none and text",
+                    "when: text.split() | length < 3",
+                    "when: \"'a' not in text.split()\"",
+                ]
             )
         ),
     )
@@ -217,7 +230,7 @@ def at_odds(value: Any, draw: Callable[[], float]) -> Any:
 
 NASTY = ["", " ", "\u00a0x\u2003", "ǆß İ", "\x1c", "0", "yes", "x" * 130, "½ ²e\u0301", None, 3, [], ["a", "b"], True]
 
-BY_COLUMN = 18
+BY_COLUMN = 25
 
 
 @pytest.fixture(scope="module")
