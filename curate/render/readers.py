@@ -95,7 +95,7 @@ def _of(kind: str, value: Value) -> pl.Expr:
 @dataclass(frozen=True)
 class ByRow:
     """The same from the engine, row by row. names: with the kinds that the set's examples have. needed: the roles that some
-    text prints. Rows in which one of them is of another kind are the engine's."""
+    text prints, and the answer. Rows in which one of them is of another kind are the engine's."""
 
     engine: Engine
     names: Names

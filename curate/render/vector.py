@@ -20,6 +20,7 @@ from functools import cached_property
 
 import numpy as np
 import polars as pl
+from jinja2 import nodes
 
 from curate.contract import columns
 from curate.contract.draws import draws, pairs
@@ -29,7 +30,6 @@ from curate.render.list_columns import conversations_of, gather, lists_of
 from curate.render.raw import only
 from curate.render.readers import ByColumn, ByRow, conditions
 from curate.rows.table import MESSAGES_TYPE
-from curate.template import sandbox
 from curate.template.engine import Engine, by_rule, place
 from curate.template.invert import derive
 from curate.template.options import without_options
@@ -54,14 +54,14 @@ def _compiled(engine: Engine) -> Vector:
     except Unfit:
         reader = ByRow.of(engine)
     phrasings = [_Phrasing.of(template, engine.set, reader.names) for template in engine.set.templates]
-    printed = [phrasing.reads for phrasing in phrasings if phrasing.fits]
-    if not printed:
+    fit = sum(phrasing.fits for phrasing in phrasings)
+    if not fit:
         raise Unfit
     if isinstance(reader, ByRow):
-        if 2 * len(printed) < len(phrasings):
+        if 2 * fit < len(phrasings):
             raise Unfit  # to read most rows twice costs more than it saves
-        conditions_read = (sandbox.expression_reads(when) for when in conditions(engine.set))
-        reader = replace(reader, needed=frozenset().union(*printed, *conditions_read) & reader.names.keys())
+        read = {engine.set.answer}.union(*(phrasing.reads for phrasing in phrasings))
+        reader = replace(reader, needed=frozenset(reader.names.keys() & read))
     return Vector(engine, reader, phrasings, conditions(engine.set))
 
 
@@ -194,43 +194,61 @@ _NONE, _UNSURE = -1, -2
 
 @dataclass(frozen=True)
 class _Derived:
-    """The templates turned around by rule. conditions: the different ``when``, all of them; None: one of them needs Python.
-    which: the number of each template's among them."""
+    """The templates turned around by rule. Each applies where the ``when`` of the template holds that it was made from, and
+    what the rule asks besides. conditions: what the rules ask, each once; None: one of them needs Python. forward: of each
+    template the number of the former among the set's conditions, -1 where it has none; rule: that of the latter."""
 
     phrasings: list[_Phrasing]
     conditions: list[pl.Expr] | None
-    which: list[int]
+    forward: list[int]
+    rule: list[int]
 
     @classmethod
     def of(cls, template_set: TemplateSet, names: Names) -> _Derived:
-        templates = derive(template_set)
-        roles = {template.when or "": template.target.strip("{} ") for template in templates}
+        whens = {template.name: template.when for template in template_set.templates}
+        known: list[str | None] = [*conditions(template_set)]
+        phrasings, forward, rules = [], [], []
+        for template in derive(template_set):
+            when = whens[template.inversion_of or ""]
+            phrasings.append(_Phrasing.of(template, template_set, names))
+            forward.append(known.index(when) if when else -1)
+            rules.append((template.target.strip("{} "), (template.when or "").removeprefix(f"({when}) and ")))
+        once = list(dict.fromkeys(rules))
         try:
-            found = [cls._condition(when, role, names).alias(str(i)) for i, (when, role) in enumerate(roles.items())]
+            asked = [_rule(role, rule, template_set, names).alias(str(i)) for i, (role, rule) in enumerate(once)]
         except Unfit:
-            found = None
-        phrasings = [_Phrasing.of(template, template_set, names) for template in templates]
-        return cls(phrasings, found, [list(roles).index(template.when or "") for template in templates])
-
-    @staticmethod
-    def _condition(when: str, role: str, names: Names) -> pl.Expr:
-        """role: what the template asks for; of one that is no text it asks never."""
-        if role not in names:
-            raise Unfit
-        return truth(expression(when), names) if names[role].kind == "text" else pl.lit(False)
+            asked = None
+        return cls(phrasings, asked, forward, [once.index(rule) for rule in rules])
 
     def drawn(self, table: pl.DataFrame, numbers: np.ndarray) -> np.ndarray:
         """Of each row one of the templates that apply to it, by the draws: (n,), -1 where none does; -2: the engine's to say."""
+        if not self.phrasings:
+            return np.full(len(numbers), _NONE)
         if self.conditions is None:
             return np.full(len(numbers), _UNSURE)
-        table = table.select("row", *self.conditions).drop("row")
-        if not self.phrasings or any(holds.null_count() for holds in table):
-            return np.full(len(numbers), _UNSURE if self.phrasings else _NONE)
-        applies = table.to_numpy()[:, self.which]
+        holds = table.select("row", *self.conditions).drop("row")
+        if any(one.null_count() for one in holds):
+            return np.full(len(numbers), _UNSURE)
+        applies = holds.to_numpy()[:, self.rule]
+        for i, when in enumerate(self.forward):
+            if when >= 0:
+                applies[:, i] &= table[f"when {when}"].to_numpy()
         many = applies.sum(axis=1)
         nth = place(numbers, np.maximum(many, 1).astype(np.uint64)).astype(np.int64)
         number = np.argmax(applies & (np.cumsum(applies, axis=1) - 1 == nth[:, None]), axis=1)
         return np.where(many > 0, number, _NONE)
+
+
+def _rule(role: str, rule: str, template_set: TemplateSet, names: Names) -> pl.Expr:
+    """What is asked where a template was turned around to give this role; of a role that is no text nothing is."""
+    if role not in names:
+        raise Unfit
+    if names[role].kind != "text":
+        return pl.lit(False)
+    tree = expression(rule)
+    strangers = {one.name for one in tree.find_all(nodes.Name)} - template_set.columns.keys()  # of a loop: not there
+    nothing: Names = {name: Value(pl.lit(None), "nothing") for name in strangers}
+    return truth(tree, {**nothing, **names})
 
 
 def _laid_out(table: pl.DataFrame, phrasings: list[_Phrasing]) -> pl.DataFrame:
