@@ -37,6 +37,8 @@ def show(
     from curate.lint import check as library
 
     rows = library.rendered_example(name, Path.cwd(), derived=derived)
+    if not rows:
+        raise RequestError(f"{name}: its example is put in no template; `tamis templates check {name}` says why")
     if template is not None:
         known = {row["template"] for row in rows}
         rows = [row for row in rows if row["template"] == template]

@@ -66,14 +66,9 @@ class _Watch:
         return _watch, (self.pipe,)
 
 
-def end_with_parent() -> None:
-    """On Linux the system kills this process when the one that started it ends, also deep in C code."""
+def _watch(pipe: Connection) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _watch(pipe: Connection) -> None:
-    end_with_parent()
     threading.Thread(target=_end_with_the_parent, args=(pipe,), daemon=True).start()
 
 

@@ -83,13 +83,16 @@ def parse(text: str, where: str) -> Document:
     return Document(data, where, reader.lines)
 
 
+_MOST_DIGITS = 4_000  # Python itself refuses more; a number of so many is text
+
+
 def scalar(text: str) -> Any:
     """What a plain (unquoted) scalar means: ``scalar("1e-4") == 0.0001``. For ``--set key=value`` as well."""
     if text in _NULL:
         return None
     if text in _BOOL:
         return _BOOL[text]
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) < _MOST_DIGITS:
         return int(text)
     if _BASED.fullmatch(text):
         return int(text[2:], 8 if text[1] == "o" else 16)

@@ -35,7 +35,7 @@ import functools
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain, groupby, islice
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -59,6 +59,7 @@ CHUNK_CHARACTERS = 64_000_000  # of the raw columns as JSON: long rows make shor
 LOOK_AHEAD = 1_000  # rows of a file that are looked at to tell its shape
 BAD_SHARE = 0.05
 _GUARDED_ROWS = 256  # that go to the process with limits at once
+_GUARDED_BYTES = 8 << 20
 KEPT_BYTES = 65_536  # of a row that cannot be read
 RENAMED = {"as": "shape", "where": "keep"}
 
@@ -240,8 +241,16 @@ def _unfolded(rows: Iterable[Raw], shape: _Shape | None, tally: _Tally) -> Itera
         yield from shape.unfold(row) if explodes and shape else (row,)
 
 
-def _blocks(rows: Iterator[Raw], size: int) -> Iterator[list[Raw]]:
-    while block := list(islice(rows, size)):
+def _blocks(rows: Iterator[Raw], most: int) -> Iterator[list[Raw]]:
+    """So many rows at once, and a row more than so many bytes at most."""
+    block, size = list[Raw](), 0
+    for row in rows:
+        block.append(row)
+        size += row.size
+        if len(block) == most or size > _GUARDED_BYTES:
+            yield block
+            block, size = [], 0
+    if block:
         yield block
 
 

@@ -25,6 +25,7 @@ from curate.rows.fields import loads as fields_of
 from curate.rows.token_counts import counter
 from curate.template.engine import Engine, Message, Rendered
 from curate.template.options import permutation
+from curate.template.sets import load_set
 
 REASON = "kept as an exemplar for few-shot prompts"
 _LEAST_ROWS = 5  # of a set for each exemplar
@@ -78,8 +79,11 @@ def few_shot(
     return FewShot(share, (least, most), exemplars, template == "mixed", max_tokens, tokenizer)
 
 
-def set_aside(table: pl.DataFrame, options: FewShot, seed: int) -> pl.Series:
-    """The ids of the exemplars: of each set the rows with the smallest draws. table: id, template_set."""
+def set_aside(table: pl.DataFrame, options: FewShot, seed: int, folder: Path | None = None) -> pl.Series:
+    """The ids of the exemplars: of each set the rows with the smallest draws; none of conversations, which are kept as they are.
+    table: id, template_set. folder: the recipe's."""
+    names = table[columns.TEMPLATE_SET].unique().drop_nulls().to_list()
+    table = table.filter(pl.col(columns.TEMPLATE_SET).is_in([one for one in names if load_set(one, folder).templates]))
     rows = table.select(columns.ID, columns.TEMPLATE_SET).with_columns(
         pl.Series("draw", draws(seed, "render.exemplars", table[columns.ID]))
     )
@@ -93,13 +97,15 @@ def drawn(ids: pl.Series, options: FewShot, seed: int) -> np.ndarray:
     return uniform(seed, "render.few_shot", ids) < options.share
 
 
-def exemplars(parts: Sequence[Path], render: dict[str, Any], seed: int) -> pl.DataFrame | None:
+def exemplars(
+    parts: Sequence[Path], render: dict[str, Any], seed: int, folder: Path | None = None
+) -> pl.DataFrame | None:
     """The rows that few-shot prompts take their examples from: id, template_set, fields; None where there are no such prompts.
     parts: the shards of the table. render: the options of `render:`."""
     if render.get("few_shot") is None:
         return None
     light = [pl.read_parquet(path, columns=[columns.ID, columns.TEMPLATE_SET]) for path in parts]
-    ids = set_aside(pl.concat(light), few_shot(**render["few_shot"]), seed)
+    ids = set_aside(pl.concat(light), few_shot(**render["few_shot"]), seed, folder)
     wanted = [columns.ID, columns.TEMPLATE_SET, columns.FIELDS]
     return pl.concat(
         pl.read_parquet(path, columns=wanted).filter(pl.col(columns.ID).is_in(ids.implode())) for path in parts

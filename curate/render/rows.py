@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,8 @@ from curate.template.sets import STYLES as TEMPLATE_STYLES
 from curate.template.sets import TemplateSet, load_set
 
 _CHUNK = 50_000  # rows at a time
-_GUARDED = 1_000  # that go to the process with limits at once
+_GUARDED = 1_000  # rows that go to the process with limits at once
+_GUARDED_BYTES = 2 << 20  # of their columns
 _SLICE = 5_000  # rows that stand in memory as Python values
 
 
@@ -82,7 +84,7 @@ def render_rows(
         raise RequestError(f"render: {problem}")
     _check_name(templates, used)
     if few_shot is not None and exemplars is None:
-        exemplars = rows.filter(pl.col(columns.ID).is_in(_set_aside(rows, few_shot, seed).implode()))
+        exemplars = rows.filter(pl.col(columns.ID).is_in(_set_aside(rows, few_shot, seed, folder).implode()))
     shares = tuple(sorted((STYLES if styles is None else styles).items()))
     left = tuple((name, tuple(some)) for name, some in sorted((leave_out or {}).items()))
     asked = _Asked(templates, no_options, inversions, shares, left, few_shot, exemplars, seed, folder)
@@ -120,12 +122,21 @@ def _apart(chunk: pl.DataFrame, asked: _Asked, composer: Composer | None) -> tup
     if not foreign.any():
         return _rendered(chunk, asked, composer)
     some = chunk.filter(foreign)
-    parts = [guard(_rendered_here, some.slice(start, _GUARDED), asked) for start in range(0, some.height, _GUARDED)]
+    parts = [guard(_rendered_here, part, asked) for part in _slices(some)]
     parts.append(_rendered(chunk.filter(~foreign), asked, composer))
     place = chunk.select(pl.col(columns.ID).alias(columns.RECORD)).with_row_index("place")
     kept = pl.concat([kept for kept, _ in parts]).join(place, on=columns.RECORD, maintain_order="left")
     gone = pl.concat([gone for _, gone in parts]).join(place, left_on=columns.ID, right_on=columns.RECORD)
     return kept.sort("place", maintain_order=True).drop("place"), gone.sort("place").drop("place")
+
+
+def _slices(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """Rows that go to the process with limits at once: so many, and a row more than so many bytes at most."""
+    size = rows[columns.FIELDS].str.len_bytes().fill_null(0).cast(pl.Int64)
+    number = np.arange(rows.height) // _GUARDED + (size.cum_sum().to_numpy() - size.to_numpy()) // _GUARDED_BYTES
+    ends = [*(np.flatnonzero(np.diff(number)) + 1).tolist(), rows.height]
+    for start, end in pairwise([0, *ends]):
+        yield rows.slice(start, end - start)
 
 
 def _rendered_here(rows: pl.DataFrame, asked: _Asked) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -155,7 +166,7 @@ def styles_problem(styles: dict[str, Any], sets: Sequence[TemplateSet] = ()) -> 
         return f"styles: the shares come to {sum(styles.values()):g}; all together they are at most 1"
     for one in sets:
         having = {template.style for template in one.templates if template.kind != "inverted"}
-        if lacking := [name for name, share in styles.items() if share and one.templates and name not in having]:
+        if lacking := [name for name, share in styles.items() if share and having and name not in having]:
             return (
                 f"styles: {lacking[0]} is {styles[lacking[0]]:g}, and {one.name} has no such template to draw; it has "
                 f"{', '.join(sorted(having))}, so write one (`style: {lacking[0]}`), or leave that style out"
@@ -212,8 +223,8 @@ def _check_name(templates: str, sets: Sequence[TemplateSet]) -> None:
         )
 
 
-def _set_aside(rows: pl.DataFrame, few_shot: dict[str, Any], seed: int) -> pl.Series:
-    return shots.set_aside(rows, shots.few_shot(**few_shot), seed)
+def _set_aside(rows: pl.DataFrame, few_shot: dict[str, Any], seed: int, folder: Path | None) -> pl.Series:
+    return shots.set_aside(rows, shots.few_shot(**few_shot), seed, folder)
 
 
 def _composer(asked: _Asked) -> Composer | None:

@@ -124,7 +124,11 @@ def _few_shot(before: Before) -> dict[str, Any] | None:
 def _exemplars(table: pl.DataFrame, before: Before, seed: int) -> pl.Series:
     """Which rows are set aside for few-shot prompts: Boolean (n,)."""
     asked = _few_shot(before)
-    ids = few_shot.set_aside(table, few_shot.few_shot(**asked), seed) if asked else pl.Series([], dtype=pl.String)
+    ids = (
+        few_shot.set_aside(table, few_shot.few_shot(**asked), seed, before.recipe.folder)
+        if asked
+        else pl.Series([], dtype=pl.String)
+    )
     return table[columns.ID].is_in(ids.implode())
 
 

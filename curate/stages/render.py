@@ -77,7 +77,7 @@ def reads(step: Step, before: Before) -> dict[str, Any]:
 def compute(job: Job, step: Step) -> dict[str, Any]:
     mixed = job.before.nearest("mix")
     exemplars = (
-        few_shot.exemplars(job.parent.kept, step.options, job.seed)
+        few_shot.exemplars(job.parent.kept, step.options, job.seed, job.recipe.folder)
         if mixed is None
         else few_shot.set_aside_before(job.done(mixed).removed, step.options)
     )

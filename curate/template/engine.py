@@ -198,12 +198,15 @@ class Engine:
                 raise RowSkipped(f"the {name} is empty")
         if self.set.messages is None:
             return Record(prompt, response)
-        return Record(prompt, response, self._evaluate(self._conversation, roles, "messages"), self._rest(roles))
+        return Record(prompt, response, self._messages(roles), self._rest(roles))
 
     def _rest(self, roles: dict[str, Any]) -> str | None:
         values = zip(self.set.extra, self._evaluate(self._extra, roles, "extra"), strict=True)
         rest = {key: value for key, value in values if value not in (None, "", [], {})}
-        return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
+        try:
+            return json.dumps(rest, ensure_ascii=False, sort_keys=True) if rest else None
+        except (TypeError, ValueError) as error:
+            raise RowSkipped(f"`extra` gives what JSON cannot hold: {error}") from error
 
     def render(self, id: str, fields: Mapping[str, Any], *, which: str = "one") -> list[Rendered]:
         """The row in one phrasing drawn by its id, in ``all`` that apply to it and are written by hand, in ``every`` one with
@@ -214,7 +217,7 @@ class Engine:
         """
         roles = self.roles(fields)
         if self.set.messages is not None:
-            return [as_is(self._evaluate(self._conversation, roles, "messages", id))]
+            return [as_is(self._messages(roles, id))]
         for_template, for_options = pair(self.seed, "render", id)
         with sandbox.WATCH:
             phrasings = self._drawn(for_template, id, roles, which)
@@ -337,12 +340,31 @@ class Engine:
             raise RowSkipped("the answer is null")
         if self.set.choices is not None:
             fixed = not isinstance(self.set.choices, str)
-            texts = self.set.choices if fixed else self._evaluate(self._choices, roles, "choices", id)
+            texts = self.set.choices if fixed else self._list(self._choices, roles, "choices", id)
             texts = tuple(map(str, texts))
             return _Right(_index(answer, texts), texts)
         if self.set.references is None:
             return _Right(answer, None)
-        return _Right(answer, None, tuple(map(str, self._evaluate(self._references, roles, "references", id) or ())))
+        return _Right(answer, None, tuple(map(str, self._list(self._references, roles, "references", id))))
+
+    def _list(self, compiled: Callable[[Any], Any], roles: dict[str, Any], key: str, id: str | None) -> Sequence[Any]:
+        value = self._evaluate(compiled, roles, key, id)
+        if value is None and key == "references":
+            return ()
+        if not isinstance(value, list | tuple | range):
+            raise RowSkipped(f"`{key}` gives {value!r:.40}, which is no list")
+        return value
+
+    def _messages(self, roles: dict[str, Any], id: str | None = None) -> list[Message]:
+        messages = self._evaluate(self._conversation, roles, "messages", id)
+        if not isinstance(messages, list) or not all(
+            isinstance(one, dict) and isinstance(one.get("role"), str) and isinstance(one.get("content"), str)
+            for one in messages
+        ):
+            raise RowSkipped(f"`messages` gives {messages!r:.40}, which is no list of role and content")
+        if not any(one["role"] == "assistant" for one in messages):
+            raise RowSkipped("`messages` gives no turn of an assistant")
+        return messages
 
     def _right_text(self, roles: dict[str, Any]) -> Any:
         right = self._gold(roles)

@@ -6,7 +6,8 @@ The sandbox (curate/template/sandbox.py) keeps a template from files and from Py
 two calls. What one call into C does with a text (``replace`` of nothing, ``join``, ``indent``) it cannot see: that must end
 where the system ends it. A row that takes over SECONDS of processor time is ended by a timer, one that needs over MEMORY more
 than the process has at its start by the system; either way one sentence names the file and the row. One such process is
-started when it is first needed, takes half a second to start, and is used again; it ends with its parent.
+started when it is first needed, takes half a second to start, and is used again; it ends when its pipe closes, so with its
+parent.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from curate.contract.errors import TamisError, TemplateError
-from curate.contract.processes import end_with_parent
 from curate.template import sandbox
 
 MEMORY = 2 << 30  # bytes
@@ -77,10 +77,11 @@ class _Guarded:
             self.row = mmap.mmap(shared.fileno(), _NAME)
             given = (theirs.fileno(), shared.fileno())
             # not multiprocessing's spawn, which runs the caller's script anew where that has no `if __name__ == "__main__"`
-            code = f"import sys; sys.path[:] = {sys.path!r}; from curate.template import guard; guard.serve{given}"
+            code = f"import sys; sys.path[:] = {[*map(str, sys.path)]!r}; from curate.template import guard; guard.serve{given}"
             before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # Ctrl-C is for the parent to act on
+            null = subprocess.DEVNULL  # what ends it is told by how it ended
             try:
-                self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=given, stdin=subprocess.DEVNULL)
+                self.process = subprocess.Popen([sys.executable, "-c", code], pass_fds=given, stdin=null, stderr=null)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
@@ -88,7 +89,8 @@ class _Guarded:
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            self.ours.send((function, arguments))
+            self.row[:1] = b"\0"
+            self.ours.send((os.getcwd(), function, arguments))
             good, value = self.ours.recv()
         except (EOFError, OSError):
             self.process.wait()
@@ -106,7 +108,9 @@ class _Guarded:
         mend = "make the template simpler, or leave the row out"
         if self.process.returncode == -signal.SIGPROF:
             return f"was stopped, since it takes over {SECONDS:g} s; {mend}"
-        return f"was stopped, since it needs more than {MEMORY >> 30} GiB of memory; {mend}"
+        if self.process.returncode == -signal.SIGKILL:
+            return "the process that renders it was killed from outside, or for want of memory; run it again"
+        return f"the process that renders it broke off; it may need more than {MEMORY >> 30} GiB of memory: {mend}"
 
     def end(self) -> None:
         global _CURRENT
@@ -133,22 +137,26 @@ def serve(pipe_number: int, shared: int) -> None:
     """The process itself, given the numbers of the open files that it talks and tells through."""
     global _ROW
     pipe, _ROW = Connection(pipe_number), mmap.mmap(shared, _NAME)
-    end_with_parent()
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _limit()
     while True:
         try:
-            function, arguments = pipe.recv()
+            folder, function, arguments = pipe.recv()
         except (EOFError, OSError):
             return
         try:
+            if folder != os.getcwd():
+                os.chdir(folder)
             with sandbox.watched():
                 answer = True, function(*arguments)
         except Exception as error:
             answer = False, _sentence(error)
         finally:
             rest()
-        pipe.send(answer)
+        try:
+            pipe.send(answer)
+        except (TypeError, AttributeError, ValueError) as error:  # what cannot be sent
+            pipe.send((False, _sentence(error)))
 
 
 def _sentence(error: Exception) -> Exception:

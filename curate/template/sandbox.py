@@ -11,7 +11,7 @@ import functools
 import re
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, Sequence, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -43,6 +43,9 @@ _WIDENING = {
     "zfill",
 }
 TOO_MUCH = "it needs more memory than it may have"
+_MOST_LOOPS = 12  # within each other; Python itself takes 20
+_LONGEST_SOURCE = 200_000  # characters of one text of a template
+_PASSING = (Iterator, KeysView, ValuesView, ItemsView)  # what is empty, or another, when it is looked at again
 _PIECES = 512  # of a text, before they are counted one by one
 _LOADING = (nodes.Extends, nodes.Include, nodes.Import, nodes.FromImport)
 
@@ -120,12 +123,12 @@ def _printable(context: Context, value: Any) -> Any:
         return value
     if value is None:
         raise RowSkipped("a value that the template prints is null")
-    if isinstance(value, list | tuple | dict):
-        raise TypeError("prints a list or a mapping as it is; join its items, or print one of them")
     if callable(value) and not isinstance(value, Undefined):
         raise TypeError(
             f"prints the method `{getattr(value, '__name__', value)}` and not what it gives; write `()` after it"
         )
+    if not isinstance(value, str | int | float | Undefined):
+        raise TypeError("prints a list or a mapping as it is; join its items, or print one of them")
     return value
 
 
@@ -242,7 +245,7 @@ class Expressions:
         for value in values:
             if isinstance(value, Undefined):
                 value._fail_with_undefined_error()
-        return values
+        return tuple(list(value) if isinstance(value, _PASSING) else value for value in values)
 
 
 def _compiled(source: str) -> tuple[_Root, Context]:
@@ -251,14 +254,16 @@ def _compiled(source: str) -> tuple[_Root, Context]:
     return ENVIRONMENT.from_string(source).root_render_func, Context(ENVIRONMENT, {}, None, {})
 
 
-def _depth(tree: nodes.Node) -> int:
-    """How deep the tree is, told without recursion; one after the other in a list is no depth."""
+def _depth(tree: nodes.Node, kind: type[nodes.Node] = nodes.Node) -> int:
+    """How many nodes of a kind stand within each other, told without recursion; one after the other in a list is no depth."""
     deepest, left = 0, [(tree, 0)]
     while left:
         node, depth = left.pop()
-        depth += len(node.elif_) if isinstance(node, nodes.If) else 0  # Python takes them as blocks within each other
+        depth += isinstance(node, kind)
+        if isinstance(node, nodes.If) and kind is nodes.Node:
+            depth += len(node.elif_)  # Python takes them as blocks within each other
         deepest = max(deepest, depth)
-        left += [(child, depth + 1) for child in node.iter_child_nodes()]
+        left += [(child, depth) for child in node.iter_child_nodes()]
     return deepest
 
 
@@ -297,17 +302,23 @@ def _outside_default(node: nodes.Node) -> Iterator[str]:
 
 
 def _parsed(source: str) -> nodes.Template:
+    if len(source) > _LONGEST_SOURCE:
+        raise TemplateSyntaxError(f"it is longer than {_LONGEST_SOURCE:,} characters", 1)
     try:
         tree = ENVIRONMENT.parse(source)
-        too_deep = _depth(tree) > _DEEPEST
+        too_deep = _depth(tree) > _DEEPEST or _depth(tree, nodes.For) > _MOST_LOOPS
     except RecursionError:
         too_deep = True
+    except ValueError as error:  # a number of thousands of digits
+        raise TemplateSyntaxError(str(error), 1) from error
     if too_deep:
         raise TemplateSyntaxError(f"more than {_DEEPEST} brackets, operators or blocks stand within each other", 1)
     for constant in tree.find_all(nodes.Const):
         if isinstance(constant.value, int | float) and abs(constant.value) > _LARGEST:
             raise SecurityError(
-                f"the number {constant.value} is larger than {_LARGEST:,}, the most that a template may say"
+                f"the number {constant.value:.6g} is larger than {_LARGEST:,}, the most that a template may say"
+                if abs(constant.value) < 1e300
+                else f"a number is larger than {_LARGEST:,}, the most that a template may say"
             )
     for node in tree.find_all((*_LOADING, nodes.Getattr, nodes.Getitem)):
         name = getattr(node, "attr", None) or getattr(getattr(node, "arg", None), "value", None)

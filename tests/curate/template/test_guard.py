@@ -7,13 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
-from curate.contract.errors import TemplateError
+from curate.contract.errors import SourceError, TemplateError
 from curate.lint.check import findings, rendered_example
 from curate.load.records import records
 from curate.render.rows import render_rows
@@ -233,3 +234,81 @@ def test_a_script_without_a_main_guard_renders_a_set_of_its_own(tmp_path):
     for given in (["script.py"], ["-c", (tmp_path / "script.py").read_text()]):
         done = subprocess.run([sys.executable, *given], capture_output=True, text=True, env=environment, cwd=tmp_path)
         assert (done.stdout, done.stderr) == ("Say it: some words\n", "")
+
+
+def test_the_working_folder_of_the_caller_is_that_of_the_process(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        made(tmp_path / name, f"From {name}: {{{{ text }}}}")
+        monkeypatch.chdir(tmp_path / name)
+        kept, _ = render_rows(rows("x"), folder=Path(), inversions=0)
+        assert kept["messages"][0].to_list()[0]["content"] == f"From {name}: x"
+
+
+def test_the_process_outlives_the_thread_that_started_it():
+    limits._started().end()
+    thread = threading.Thread(target=guard, args=(pid,))
+    thread.start()
+    thread.join()
+    first = guard(pid)
+    time.sleep(0.2)
+    assert guard(pid) == first
+
+
+def test_long_rows_of_a_harmless_set_are_rendered(tmp_path):
+    made(tmp_path, "Say it: {{ text | trim }} {{ text | upper }}")
+    kept, _ = render_rows(rows(*[f"{i} " + "word " * 12_000 for i in range(300)]), folder=tmp_path, inversions=0)
+    assert kept.height == 300
+
+
+@pytest.mark.parametrize("source", ["{{ [text] | map('upper') }}", "{{ {'a': text}.items() }}", "{{ range }}"])
+def test_what_is_no_text_and_no_number_is_not_printed(tmp_path, source):
+    made(tmp_path, source)
+    with pytest.raises(TemplateError, match=r"made\.yaml"):
+        render_rows(rows("a b"), folder=tmp_path, inversions=0)
+
+
+def test_what_can_be_looked_at_once_only_is_made_a_list(tmp_path):
+    made(tmp_path, "{{ text | join('-') }} {{ text | join('-') }}", text="text.split() | map('upper')")
+    head = (tmp_path / "made.yaml").read_text().replace("prompt: '{{ text }}'", "prompt: '{{ text | first }}'")
+    (tmp_path / "made.yaml").write_text(head.replace("'{{ text }}'", "'{{ text | last }}'"))
+    kept, _ = render_rows(rows("a b"), folder=tmp_path, inversions=0)
+    assert kept["messages"][0].to_list()[0]["content"] == "A-B A-B"
+
+
+@pytest.mark.parametrize(
+    ("messages", "reason"),
+    [
+        ("text", "`messages` gives 'a b', which is no list of role and content"),
+        ("[{'role': 'user', 'content': text}]", "`messages` gives no turn of an assistant"),
+        ("[{'role': 'assistant', 'content': {}.items()}]", "which is no list of role and content"),
+    ],
+)
+def test_messages_that_are_no_conversation_cost_their_row(tmp_path, messages, reason):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a b"}\n{"text": "c d"}\n', "utf-8")
+    (tmp_path / "made.yaml").write_text(
+        "dataset: made\nabout: Made up for a test.\ncolumns: {text: text}\nexample: {text: a}\n"
+        f"record: {{prompt: '{{{{ text }}}}', response: x}}\nmessages: {json.dumps(messages)}\n",
+        "utf-8",
+    )
+    options = {"path": "rows.jsonl", "template": "made.yaml", "on_error": "remove", "license": "mit"}
+    with pytest.raises(SourceError, match="gives no record") as caught:
+        list(records("files", options, data=tmp_path, seed=0, folder=tmp_path))
+    assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ " + "9" * 5_000 + " }}",
+        "{{ 0x" + "f" * 5_000 + " }}",
+        "{% for a in text %}" * 16 + "x" + "{% endfor %}" * 16,
+        "x" * 300_000,
+    ],
+)
+def test_numbers_loops_and_texts_without_measure_are_findings(tmp_path, source):
+    made(tmp_path, source)
+    template_set, wrong = read_set("made.yaml", tmp_path)
+    assert template_set is None
+    assert {finding.rule for finding in wrong} <= {"jinja", "sandbox"}
+    assert all(len(finding.why) < 300 for finding in wrong)
