@@ -12,7 +12,19 @@ import os
 import platform
 import sys
 
-NAMES = ("startup", "render", "overlap", "embed", "select", "limits", "graph", "million", "trainer", "memory", "importers")
+NAMES = (
+    "startup",
+    "render",
+    "overlap",
+    "embed",
+    "select",
+    "limits",
+    "graph",
+    "million",
+    "trainer",
+    "memory",
+    "importers",
+)
 VERSIONS = (
     "polars",
     "numpy",

@@ -440,6 +440,10 @@ class _Checker:
                     f"unknown key `{key}`{nearest(key, keys)}",
                     f"the keys are: {', '.join(keys)}",
                 )
+            elif at == () and key == "verified" and str(value[key]).lower() in ("true", "false"):
+                why = f"`verified` is {str(value[key]).lower()}, and names the packing whose rows went through every template"
+                mend = "write `hub`, or a name as `GLUE's TSV files`; leave it out where no real rows did"
+                self.find("wrong-type", (key,), why, mend)
             elif not isinstance(value[key], keys[key]):
                 why = f"`{key}` should be {_WORDS[keys[key]]}, not {value[key]!r:.40}"
                 self.find("wrong-type", (*at, key), why, "quote a text that looks like a number or a boolean")

@@ -149,3 +149,12 @@ def test_names_are_those_of_the_library_without_pages_and_cards():
     assert load_set("flan/sentiment/sst2").task_cluster == "sentiment"
     assert load_set("cot/gsm8k").task_cluster is None
     assert load_set("pools/alpaca").task is None
+
+
+@pytest.mark.parametrize("value", ["true", "false", '"True"'])
+def test_verified_names_a_packing(tmp_path, value):
+    said = problems(tmp_path, GOOD.replace("columns:", f"verified: {value}\ncolumns:"))
+    assert len(said) == 1
+    assert said[0].startswith("set.yaml:3: `verified` is")
+    assert "write `hub`" in said[0]
+    assert problems(tmp_path, GOOD.replace("columns:", "verified: the authors' CSV\ncolumns:")) == []
