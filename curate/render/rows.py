@@ -31,8 +31,8 @@ from curate.template.sets import STYLES as TEMPLATE_STYLES
 from curate.template.sets import TemplateSet, load_set
 
 _CHUNK = 50_000  # rows at a time
-_GUARDED = 1_000  # rows that go to the process with limits at once
-_GUARDED_BYTES = 2 << 20  # of their columns
+_GUARDED = 20_000  # rows that go to the process with limits at once
+_GUARDED_BYTES = 16 << 20  # of their columns
 _SLICE = 5_000  # rows that stand in memory as Python values
 
 
@@ -121,13 +121,17 @@ def _apart(chunk: pl.DataFrame, asked: _Asked, composer: Composer | None) -> tup
     )
     if not foreign.any():
         return _rendered(chunk, asked, composer)
-    some = chunk.filter(foreign)
-    parts = [guard(_rendered_here, part, asked) for part in _slices(some)]
-    parts.append(_rendered(chunk.filter(~foreign), asked, composer))
-    place = chunk.select(pl.col(columns.ID).alias(columns.RECORD)).with_row_index("place")
-    kept = pl.concat([kept for kept, _ in parts]).join(place, on=columns.RECORD, maintain_order="left")
-    gone = pl.concat([gone for _, gone in parts]).join(place, left_on=columns.ID, right_on=columns.RECORD)
-    return kept.sort("place", maintain_order=True).drop("place"), gone.sort("place").drop("place")
+    light = [
+        column for column in (columns.ID, columns.TEMPLATE_SET, columns.FIELDS, columns.MESSAGES) if column in chunk
+    ]
+    parts = [guard(_rendered_here, part, asked) for part in _slices(chunk.filter(foreign).select(light))]
+    parts.append(_rendered(chunk.filter(~foreign).select(light), asked, composer))
+    kept, gone = (pl.concat(side) for side in zip(*parts, strict=True))
+    rest = chunk.drop(light[1:]).rename({columns.ID: columns.RECORD}).with_row_index("place")
+    order = [*chunk.columns, *(column for column in kept.columns if column not in light)]
+    kept = kept.join(rest, on=columns.RECORD, maintain_order="left").sort("place", maintain_order=True)
+    gone = gone.join(rest, left_on=columns.ID, right_on=columns.RECORD, maintain_order="left").sort("place")
+    return kept.select(order), gone.select([*chunk.columns, columns.STAGE, columns.REASON])
 
 
 def _slices(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
