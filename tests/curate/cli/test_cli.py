@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from curate.contract.errors import RequestError
+from curate.run import recipe as recipes
+from curate.run.plan import plan
+
 COMMAND = [sys.executable, "-m", "curate.cli"]
 
 
@@ -178,9 +182,11 @@ def test_styles_and_what_is_left_out_are_checked_before_anything_runs(tmp_path: 
     }.items():
         recipe = "name: few\nload:\n  - files: {path: a.jsonl, name: a, template: mine.yaml, license: mit}\n"
         (tmp_path / "recipe.yaml").write_text(f"{recipe}render: {{{options}}}\n")
-        done = tamis("run", "recipe.yaml", "--plan", cwd=tmp_path)
-        assert done.returncode == 2 and said in done.stderr, done.stderr
-        assert "Traceback" not in done.stderr
+        with pytest.raises(RequestError) as caught:
+            plan(recipes.read(tmp_path / "recipe.yaml", []))
+        assert said in str(caught.value)
+    done = tamis("run", "recipe.yaml", "--plan", cwd=tmp_path)
+    assert done.returncode == 2 and "the shares come to 1.4" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_methods_lists_what_has_options_and_no_folder_of_methods_too() -> None:
