@@ -9,7 +9,7 @@ of them come from the engine row by row, and the texts are still put together by
 be each row's own. A row is taken only where its columns hold what the set expects: text where text is printed, a known label.
 Every other row is the engine's, which renders it or says why not, so nothing is decided twice.
 
-Cost: two to three microseconds a row, a third of it for hashing the id; about eight where columns need Python, and seven more
+Cost: about five microseconds a row, a third of it for hashing the id; about twelve where columns need Python, and seven more
 where each row brings its choices.
 """
 
