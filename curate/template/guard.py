@@ -114,6 +114,8 @@ class _Guarded:
 
     def end(self) -> None:
         global _CURRENT
+        if self.pid != os.getpid():  # a fork of the process that it belongs to
+            return
         _CURRENT = None
         with contextlib.suppress(OSError):
             self.ours.close()
