@@ -76,7 +76,7 @@ class _Volume:
         self.seen = np.zeros(n, dtype=np.int32)
         self.gain = np.log1p(self.unexplained / ridge)
         self.inverse = np.eye(d)
-        self.falls = np.empty((16, d), dtype=np.float32)  # a vector a pick
+        self.falls = np.zeros((16, d), dtype=np.float32)  # a vector a pick
         self.picks = 0
 
     def refresh(self, rows: np.ndarray, later: np.ndarray) -> None:
@@ -104,7 +104,7 @@ class _Volume:
         along = self.inverse @ pick
         left = self.ridge + max(float(pick @ along), 0.0)
         if self.picks == len(self.falls):
-            self.falls = np.concatenate([self.falls, np.empty_like(self.falls)])
+            self.falls = np.concatenate([self.falls, np.zeros_like(self.falls)])
         self.falls[self.picks] = along / math.sqrt(left)
         self.inverse -= np.outer(along, along) / left
         self.picks += 1

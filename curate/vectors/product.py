@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from curate.contract.threads import one_thread
 _LEFT, _RIGHT = 512, 2_048  # sides of a tile: smaller ones cost a tenth more, larger ones leave processors idle
 _ALONG = 16_384  # rows that are multiplied with one vector at a time
 _AHEAD = 4  # results that wait for who uses them
+_QUIET = partial(np.errstate, invalid="ignore")  # kernels compute lanes beyond a row's end too, of whatever lies there
 _SMALL = 2**24  # multiplications, below which to start threads costs more than they save
 
 
@@ -28,7 +30,8 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
         out = np.empty(len(left), left.dtype)
 
         def along(at: int) -> None:
-            np.matmul(left[at : at + _ALONG], right, out=out[at : at + _ALONG])
+            with _QUIET():
+                np.matmul(left[at : at + _ALONG], right, out=out[at : at + _ALONG])
 
         _share(along, range(0, len(left), _ALONG), left.size)
         return out
@@ -38,7 +41,8 @@ def product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     def tile(place: tuple[int, int]) -> None:
         i, j = place
         cells = out[i : i + _LEFT, j : j + wide]
-        np.matmul(left[i : i + _LEFT], right[j : j + wide].T, out=cells)
+        with _QUIET():
+            np.matmul(left[i : i + _LEFT], right[j : j + wide].T, out=cells)
         if same and i != j:
             out[j : j + wide, i : i + _LEFT] = cells.T
 
