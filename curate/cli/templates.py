@@ -14,6 +14,14 @@ from curate.contract.errors import RequestError
 
 app = typer.Typer(no_args_is_help=True, help="The template library: list, show, check.")
 
+Header = Annotated[
+    str | None, typer.Option(metavar="NAMES", help="The columns of a CSV or TSV without names: sentence,label.")
+]
+
+
+def _names(header: str | None) -> list[str] | None:
+    return [name.strip() for name in header.split(",")] if header else None
+
 
 @app.command("ls")
 def ls(as_json: Json = False) -> None:
@@ -65,9 +73,7 @@ def check(
         str | None,
         typer.Option(metavar="FILE", help="Put the rows of this file, folder or glob through the one set named."),
     ] = None,
-    header: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="The columns of a CSV or TSV without names: sentence,label.")
-    ] = None,
+    header: Header = None,
     limit: Annotated[int, typer.Option(min=1, help="How many of its rows.")] = 1_000,
     hub: Annotated[bool, typer.Option("--hub", help="Compare with the Hub: columns, label names, 100 rows.")] = False,
     as_json: Json = False,
@@ -76,9 +82,8 @@ def check(
     from curate.contract import progress
     from curate.lint import check as library
 
-    columns = [name.strip() for name in header.split(",")] if header else None
     with progress.shown():
-        findings = library.findings(paths or [], Path.cwd(), data=data, header=columns, limit=limit, hub=hub)
+        findings = library.findings(paths or [], Path.cwd(), data=data, header=_names(header), limit=limit, hub=hub)
     print_table(findings, as_json, empty="No findings.")
     if findings:
         raise typer.Exit(1)
@@ -99,18 +104,15 @@ def import_sets(
         str | None,
         typer.Option(metavar="FILE", help="promptsource: real rows, on which both must render the same as well."),
     ] = None,
-    header: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="The columns of a CSV or TSV without names: sentence,label.")
-    ] = None,
+    header: Header = None,
     as_json: Json = False,
 ) -> None:
     """Another project's templates as sets of ours (SuperNI: as rows). Findings say what is not converted, and why."""
     from curate.contract import progress
     from curate.importers import command
 
-    columns = [name.strip() for name in header.split(",")] if header else None
     with progress.shown():
-        converted = command.imported(format, path, compat, data=data, header=columns)
+        converted = command.imported(format, path, compat, data=data, header=_names(header))
     if out is not None:
         converted.write(out)
     elif not as_json:

@@ -82,7 +82,8 @@ def load(
                 label = next(given, None)
                 if label is None:
                     raise SourceError(
-                        f"{place}: {data / str(labels)} has no label for this row; it ends before the rows do"
+                        f"{place}: {data / str(labels)} has no label for this row; it ends before the rows do, so give the "
+                        "labels of this very file, one a line"
                     )
                 fields, text = None if fields is None else {**fields, "label": label}, None
             yield Raw(f"{relative}#{number}", fields, place, problem, name, split, None, None, None, size, raw, text)

@@ -72,8 +72,8 @@ def render_rows(
     references, shots``, with ``messages`` filled; removed has the rows that no template takes, with ``stage`` and ``reason``.
     A conversation (``pools/messages``, ``pools/conversations``) keeps its messages; its template is called "as_is".
 
-    Raises RequestError: a share that is none, a style that a set has no template of, a name to leave out that it has not. Raises TemplateError: a template that is wrong or fails, or a name in
-    ``templates`` that none of the sets has. Cost: five to twelve microseconds a row where the set compiles to expressions
+    Raises RequestError: a share that is none, a style that a set has no template of, a name to leave out that it has not.
+    Raises TemplateError: a template that is wrong or fails, or a name in ``templates`` that none of the sets has. Cost: five to twelve microseconds a row where the set compiles to expressions
     (curate/render/vector.py), else 25; twice that for a set of one's own.
     """
     _check_share("no_options", no_options)
