@@ -27,7 +27,7 @@ from curate.contract.files import write_json
 from train.run import versions
 from train.settings import base_model
 from train.study.analysis import analyse
-from train.study.analysis import facts as summarise
+from train.study.facts import facts as summarise
 from train.study.bench import Bench, Result, Run
 from train.study.inputs import Rows, encoder_of, model_of, read_rows, settings
 from train.study.outcome import arms_given, write_results
