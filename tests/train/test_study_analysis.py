@@ -568,14 +568,14 @@ def test_five_seeds_of_one_draw_speak_of_seeds_and_four_of_items_alone():
 # --- what the data say against a verdict --------------------------------------------------------------------------------
 
 
-def given(rows: pa.Table, name: str, value: Any) -> pa.Table:
+def with_column(rows: pa.Table, name: str, value: Any) -> pa.Table:
     return rows.append_column(name, pa.array([value(row) for row in rows.to_pylist()]))
 
 
 def test_arms_that_learnt_from_more_text_are_named_before_anything_is_called_better():
     bits, size, cells = world(np.random.default_rng(5), {"random": 1.0, "longest": 2.5}, item_sd=0.02, draw_sd=0.002)
-    rows = given(table(bits, size, cells), "targets", lambda row: 2500 if row["arm"] == "longest" else 1000)
-    analysis = analyse(given(rows, "tokens", lambda row: 3000))
+    rows = with_column(table(bits, size, cells), "targets", lambda row: 2500 if row["arm"] == "longest" else 1000)
+    analysis = analyse(with_column(rows, "tokens", lambda row: 3000))
     assert analysis.headline.startswith(
         "With 2.5 times the supervised tokens, one example chosen by longest was worth "
     )
@@ -590,7 +590,7 @@ def test_items_that_stand_in_a_subset_are_named_and_what_they_change_is_told():
         np.random.default_rng(5), {"random": 1.0, "a": 1.0}, item_sd=0.002, draw_sd=0.001, rest_sd=0.002
     )
     bits[2:, :, :3] -= 0.9 * size[:3]  # arm a has seen three of the items
-    rows = given(table(bits, size, cells), "leaked", lambda row: row["item"] < "item-0003")
+    rows = with_column(table(bits, size, cells), "leaked", lambda row: row["item"] < "item-0003")
     said = facts(judged(rows))["caveats"][0]
     assert said.startswith(
         "3 of 60 evaluation items stand in a subset that was trained on (item-0000, item-0001, item-0002)"
@@ -603,7 +603,7 @@ def test_a_run_that_diverged_is_kept_and_what_it_changes_is_told():
         np.random.default_rng(5), {"random": 1.0, "a": 2.5}, draws=6, item_sd=0.002, draw_sd=0.001, rest_sd=0.01
     )
     bits[2, 3] = 11 * size
-    rows = given(
+    rows = with_column(
         table(bits, size, cells), "diverged", lambda row: (row["arm"], row["budget"], row["draw"]) == ("a", 64, 3)
     )
     analysis = analyse(rows)
