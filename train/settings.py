@@ -13,6 +13,8 @@ from curate.contract.errors import MethodError, RequestError, TrainingError
 from curate.contract.methods import Method, accepts, find, nearest
 from curate.contract.model_files import find_model
 
+TINY = ("tiny", "tiny-3m", "tiny-10m")  # models that are pretrained here (train/tiny.py)
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -109,17 +111,17 @@ def choose(kind: str, choice: str | dict[str, Any], folder: Path | None = None) 
 
 
 def base_model(model: str, base_texts: list[str] | None, seed: int) -> Path:
-    """The folder of the model that a run starts from. model: a folder, a Hub id, or "tiny", which is pretrained here."""
-    if model != "tiny":
+    """The folder of the model that a run starts from. model: a folder, a Hub id, or one of TINY, which is pretrained here."""
+    if model not in TINY:
         return find_model("train", model, error=TrainingError)
     if not base_texts:
         raise RequestError(
-            "model tiny is pretrained on text of its own and was given none; "
+            f"model {model} is pretrained on text of its own and was given none; "
             "set some aside, as in `holdout: {fraction: 0.05, pretrain: 0.2}`, or name another model"
         )
     from train.tiny import tiny_model
 
-    return tiny_model(base_texts, seed=seed)
+    return tiny_model(base_texts, size=model, seed=seed)
 
 
 def _learning_rate(tuning: Chosen) -> float:

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from curate.contract.errors import TrainingError
 from train import tiny
 from train.encode import END_OF_TURN, RESPONSE, TEMPLATE, Encoder
 from train.models import load_model
+from train.settings import TINY
 from train.tiny import tiny_model
 
 STEPS = 16
@@ -47,6 +49,15 @@ def test_it_has_about_nine_hundred_thousand_parameters_and_2048_tokens(folder):
     assert len(tokenizer) == 2048 == model.config.vocab_size
 
 
+@pytest.mark.parametrize(("size", "millions"), [("tiny-3m", 2.8), ("tiny-10m", 10.5)])
+def test_the_larger_sizes_have_about_as_many_parameters_as_their_names_say(folder, size, millions):
+    _, tokenizer = load_model(str(folder))
+    with torch.device("meta"):
+        model = LlamaForCausalLM(tiny._config(tokenizer, size))
+    assert sum(p.numel() for p in model.parameters()) == pytest.approx(millions * 1e6, rel=0.05)
+    assert set(tiny.SHAPES) == set(TINY)
+
+
 def test_it_learns_something_in_a_few_steps(folder):
     assert json.loads((folder / "tiny.json").read_text())["last_loss"] < np.log(2048) - 0.5
 
@@ -70,14 +81,15 @@ def test_made_again_elsewhere_with_other_threads_it_has_the_same_bytes(folder, t
     assert hashes(again) == hashes(folder)
 
 
-def test_another_seed_text_or_length_is_another_model(folder):
+def test_another_seed_text_size_or_length_is_another_model(folder):
     some = sorted(texts())
-    recipe = tiny._recipe(some, 0, STEPS)
-    assert recipe == tiny._recipe(list(some), 0, STEPS)
+    recipe = tiny._recipe(some, "tiny", 0, STEPS)
+    assert recipe == tiny._recipe(list(some), "tiny", 0, STEPS)
     assert recipe not in (
-        tiny._recipe(some, 1, STEPS),
-        tiny._recipe(some, 0, STEPS + 1),
-        tiny._recipe(some[1:], 0, STEPS),
+        tiny._recipe(some, "tiny", 1, STEPS),
+        tiny._recipe(some, "tiny", 0, STEPS + 1),
+        tiny._recipe(some, "tiny-3m", 0, STEPS),
+        tiny._recipe(some[1:], "tiny", 0, STEPS),
     )
 
 
