@@ -15,7 +15,7 @@ from curate.contract.errors import ContractError, RequestError
 from train.study.analysis import Analysis, Rule, analyse, equivalence
 from train.study.facts import facts
 from train.study.moments import Moments, holm
-from train.study.say import sentences
+from train.study.say import at, sentences
 from train.study.worth import curve, worth
 
 
@@ -242,12 +242,20 @@ def test_the_four_verdicts_are_four_sentences():
         ("noisy", "not shown"),
     }
     said = dict(sentence.split(": ", 1) for sentence in sentences(analysis, analysis.views[0]))
-    assert said["good"].startswith("at 64 and 256 examples better than random by 0.")
-    assert said["bad"].startswith("at 64 and 256 examples worse than random by 0.")
-    assert said["same"] == "at 64 and 256 examples equivalent to random within 0.02 bits per byte."
-    assert said["noisy"].startswith("at 64 and 256 examples no difference from random was shown (")
+    assert said["good"].startswith("better than random at 64 and 256 examples, by 0.")
+    assert said["bad"].startswith("worse than random at 64 and 256 examples, by 0.")
+    assert said["same"] == "equivalent to random at 64 and 256 examples, within 0.02 bits per byte."
+    assert said["noisy"].startswith("no difference from random was shown at 64 and 256 examples (")
     assert analysis.headline.startswith("One example chosen by good was worth 2.")
     assert next(iter(said)) == "good" and list(said)[-1] == "bad"
+
+
+def test_budgets_that_follow_one_another_are_said_as_a_range():
+    bits, size, cells = world(np.random.default_rng(5), {"random": 1.0, "a": 1.0}, budgets=(16, 32, 64, 128, 256, 512))
+    analysis = judged(table(bits, size, cells))
+    found = {c.budget: c for c in analysis.views[0].comparisons}
+    assert at(analysis, [found[b] for b in (16, 64, 128, 256)]) == "16 and 64 to 256"
+    assert at(analysis, [found[b] for b in (16, 32, 512)], "or") == "16, 32 or 512"
 
 
 def test_the_headline_says_something_where_nothing_was_shown():

@@ -36,21 +36,19 @@ def sentences(analysis: Analysis, view: View) -> list[str]:
 
 def hurt(analysis: Analysis) -> list[str]:
     """Where tuning made the model worse than it was, or is not shown to have changed it."""
-    out = []
+    said: dict[str, list[str]] = {}  # what is said of which evaluation sets
     for view in analysis.views:
         worse = [c for c in view.gains if c.verdict == "worse"]
         nothing = [c for c in view.gains if c.verdict in ("equivalent", "not shown")]
         if view.gains and len(worse) == len(view.gains):
-            out.append(_sentence(f"{_where(analysis, view.name)}tuning made the model worse in every arm"))
+            said.setdefault("tuning made the model worse in every arm", []).append(view.name)
         elif worse:
-            out.append(_sentence(f"{_where(analysis, view.name)}tuning made the model worse: {_cells(worse)}"))
+            said.setdefault(f"tuning made the model worse: {_cells(analysis, worse)}", []).append(view.name)
         if nothing:
-            out.append(
-                _sentence(
-                    f"{_where(analysis, view.name)}tuning is not shown to have changed the model: {_cells(nothing)}"
-                )
-            )
-    return out
+            words = f"tuning is not shown to have changed the model: {_cells(analysis, nothing)}"
+            said.setdefault(words, []).append(view.name)
+    everywhere = len(analysis.views)
+    return [_sentence(("" if len(v) == everywhere else f"on {listed(v)}, ") + words) for words, v in said.items()]
 
 
 def answer(analysis: Analysis, c: Comparison) -> str:
@@ -126,7 +124,7 @@ def _of_view(analysis: Analysis, view: View) -> str:
     """The headline of one evaluation set."""
     verdicts = {c.verdict for c in view.comparisons}
     where, here = _where(analysis, view.name), _here(analysis)
-    budgets = f"{listed([f'{b:,}' for b in sorted({c.budget or 0 for c in view.comparisons})], 'or')} examples"
+    budgets = f"{at(analysis, view.comparisons, 'or')} examples"
     worse = [arm for arm in sorted({c.arm for c in view.comparisons}) if _verdict(view, arm) == "worse"]
     if "better" in verdicts:
         said = _best(analysis, view) + here
@@ -179,7 +177,7 @@ def _best(analysis: Analysis, view: View) -> str:
         )
     else:
         c = better[(len(better) - 1) // 2]
-        more = f", and at {listed([f'{o.budget:,}' for o in better if o is not c])} as well" if len(better) > 1 else ""
+        more = f", and at {at(analysis, [o for o in better if o is not c])} as well" if len(better) > 1 else ""
         start = (
             f"{qualified(analysis, c)}examples {_by(analysis, arm)} were better than {analysis.reference} ones by "
             f"{span(c.difference)} {analysis.unit} at {c.budget:,} examples{more}"
@@ -190,8 +188,8 @@ def _best(analysis: Analysis, view: View) -> str:
         ("worse", "it was worse"),
         ("not shown", "no difference was shown"),
     ):
-        if at := [f"{c.budget:,}" for c in own if c.verdict == verdict]:
-            rest.append(f"at {listed(at)} {words}")
+        if group := [c for c in own if c.verdict == verdict]:
+            rest.append(f"at {at(analysis, group)} {words}")
     return "; ".join([start, *rest])
 
 
@@ -204,30 +202,63 @@ def _others(worths: list[Worth]) -> str:
 def _groups(analysis: Analysis, view: View, arm: str) -> list[str]:
     """What is said of one arm, its budgets taken together that have one verdict."""
     own = [c for c in view.comparisons if c.arm == arm]
-    worths = {w.budget: w for w in view.worths if w.arm == arm}
+    worths = {w.budget: w for w in view.worths if w.arm == arm and w.defined}
     out = []
     for verdict in ("better", "worse", "equivalent", "not shown"):
         group = [c for c in own if c.verdict == verdict]
         if not group:
             continue
-        at = f"at {listed([f'{c.budget:,}' for c in group])} examples"
+        where = f"at {at(analysis, group)} examples"
         if verdict == "equivalent":
-            out.append(f"{at} equivalent to {analysis.reference} within {margin(analysis, view.name)}")
+            out.append(f"equivalent to {analysis.reference} {where}, within {margin(analysis, view.name)}")
         elif verdict == "not shown":
-            out.append(f"{at} no difference from {analysis.reference} was shown ({_spans(group, signed)})")
+            out.append(f"no difference from {analysis.reference} was shown {where} ({_differences(group, signed)})")
         else:
             small = ", though by less than delta" if all(c.p_equivalent <= 1 - LEVEL for c in group) else ""
-            m = [str(worths[c.budget]) for c in group if c.budget in worths and worths[c.budget].defined]
-            worth = f", an example worth {', '.join(m)} {analysis.reference} ones" if m else ""
             before = qualified(analysis, group[len(group) // 2])
+            m = _worths([worths[c.budget] for c in group if c.budget in worths])
+            worth = f", an example worth {m} {analysis.reference} ones" if m else ""
             out.append(
-                f"{at} {before}{verdict} than {analysis.reference} by {_spans(group, span)} {analysis.unit}{small}{worth}"
+                f"{before}{verdict} than {analysis.reference} {where}, by {_differences(group, span)} {analysis.unit}{small}{worth}"
             )
     return out
 
 
-def _spans(group: list[Comparison], form: Callable[[Estimate], str]) -> str:
-    return ", ".join(form(c.difference) for c in group)
+def _differences(group: list[Comparison], form: Callable[[Estimate], str]) -> str:
+    """One with its interval, or the least and the largest of several."""
+    if len(group) == 1:
+        return form(group[0].difference)
+    values = sorted((c.difference for c in group), key=lambda d: float(d.value if form is signed else abs(d.value)))
+    low, high = (form(d).split(" ")[0] for d in (values[0], values[-1]))
+    return low if low == high else f"{low} to {high}"
+
+
+def _worths(worths: list[Worth]) -> str:
+    """One with its interval, or the range of several: 0.27 to 0.31."""
+    if len(worths) < 2:
+        return "".join(map(str, worths))
+    inside = sorted(w.value for w in worths if w.least < w.value < w.most)
+    bounds = [str(w).split(" ")[0] for w in worths if not w.least < w.value < w.most]
+    low, high = (f"{value:.2f}" for value in (inside[0], inside[-1])) if inside else ("", "")
+    between = [low if low == high else f"{low} to {high}"] if inside else []
+    return listed([*between, *dict.fromkeys(bounds)])
+
+
+def at(analysis: Analysis, group: list[Comparison], last: str = "and") -> str:
+    """The budgets of comparisons; three and more that follow one another on the ladder as a range: 16 to 128 and 512."""
+    ladder = sorted({c.budget for view in analysis.views for c in view.comparisons if c.budget})
+    ladder = sorted({*ladder, *(c.budget for c in group if c.budget)})
+    runs: list[list[int]] = []
+    for place in sorted({ladder.index(c.budget) for c in group if c.budget}):
+        if runs and runs[-1][-1] == place - 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    words = []
+    for run in runs:
+        ends = [f"{ladder[place]:,}" for place in run]
+        words += [f"{ends[0]} to {ends[-1]}"] if len(run) > 2 else ends
+    return listed(words, last)
 
 
 def _by(analysis: Analysis, arm: str) -> str:
@@ -239,12 +270,10 @@ def _name(arm: str, budget: int | None) -> str:
     return arm if not budget else f"{arm} with {budget:,} examples"
 
 
-def _cells(found: list[Comparison]) -> str:
+def _cells(analysis: Analysis, found: list[Comparison]) -> str:
     """random at 16 and 32, fl at 16 examples"""
-    arms: dict[str, list[str]] = {}
-    for c in found:
-        arms.setdefault(c.arm, []).append(f"{c.budget:,}")
-    return ", ".join(f"{arm} at {listed(budgets)}" for arm, budgets in arms.items()) + " examples"
+    arms = dict.fromkeys(c.arm for c in found)
+    return ", ".join(f"{arm} at {at(analysis, [c for c in found if c.arm == arm])}" for arm in arms) + " examples"
 
 
 def _in(analysis: Analysis, view: View) -> str:
