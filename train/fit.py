@@ -22,14 +22,13 @@ import torch
 from torch import Tensor, nn
 
 from curate.contract.draws import draw
-from curate.contract.errors import TrainingError
+from curate.contract.errors import DivergedError, TrainingError
 from train.batches import Objective, Pack, Stream, packs
 from train.cross_entropy import weighted_loss
 from train.encode import Encoded
 from train.heap import keep_freed_memory
 from train.models import check_ready, compute_dtype, head_of, predicting_states
 
-MINIMUM_STEPS = 24
 SCHEDULES: dict[str, Callable[[float], float]] = {  # share of the steps that is left -> share of the learning rate
     "linear": lambda left: left,
     "cosine": lambda left: 0.5 - 0.5 * math.cos(math.pi * left),
@@ -70,9 +69,9 @@ class FitReport:
     seconds: float = 0.0
 
 
-def minimum_steps(rows: int, *, epochs: float, examples: int) -> int:
-    """Optimiser steps of a run: the epochs asked for, and never fewer than 24."""
-    return max(MINIMUM_STEPS, math.ceil(epochs * rows / examples))
+def steps_of(rows: int, *, epochs: float, examples: int, at_least: int | None = None) -> int:
+    """Optimiser steps of a run: those that the epochs take, of ``examples`` rows each, and never fewer than ``at_least``."""
+    return max(at_least or 1, math.ceil(epochs * rows / examples))
 
 
 def fit(
@@ -98,8 +97,8 @@ def fit(
 
     model: prepared (train.models). weights: an objective. warmup: share of the steps. clip: largest gradient norm.
     start: go on from there. on_step: called after every step with what it did and a function that gives the state then.
-    Raises TrainingError where nothing is supervised, where no parameter trains, and where a loss or gradient is not
-    finite; the weights are then those before that step.
+    Raises TrainingError where nothing is supervised and where no parameter trains, and DivergedError where a loss or gradient
+    is not finite; the weights are then those before that step.
     """
     check_ready(model)
     if schedule not in SCHEDULES:
@@ -225,7 +224,7 @@ def _training(model: nn.Module, device: torch.device) -> Iterator[None]:
 
 def _stop(loss: float, step: int, steps: int, rows: list[str]) -> None:
     what = f"the loss is {loss}" if not math.isfinite(loss) else "a gradient is not finite"
-    raise TrainingError(
+    raise DivergedError(
         f"training stopped at step {step + 1} of {steps}: {what}; the rows in its batch are {', '.join(rows)}; "
         "look at them with tamis show, or lower learning_rate"
     )

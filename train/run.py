@@ -31,7 +31,7 @@ from curate.contract.model_files import contents
 from curate.contract.progress import bar
 from train import checkpoint
 from train.encode import Encoded, Encoder
-from train.fit import State, Step, minimum_steps
+from train.fit import State, Step, steps_of
 from train.loading import quiet
 from train.models import MODEL_FILES, load_model, merge, save_model
 from train.settings import Settings, base_model, resolve
@@ -56,6 +56,7 @@ def train(
     schedule: Literal["linear", "cosine", "constant"] = "linear",
     warmup: float = 0.03,
     weight_decay: float = 0.0,
+    min_steps: int | None = None,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
     seed: int = 0,
     base_texts: list[str] | None = None,
@@ -66,12 +67,13 @@ def train(
     rows_path: columns id, messages (list of {role, content}) and, where there is one, repeat (int: how often a row counts).
     model: a local folder, a Hub id, or "tiny", the small Llama pretrained on ``base_texts``. tuning: which parameters train,
     a name or {name: {options}}. objective: what each token's loss weighs, a name or {name: {options}}. epochs: how often every
-    row is seen; a run has 24 steps at least. learning_rate: the largest; null takes the tuning's own (2e-5 full, 2e-4 LoRA).
+    row is seen. learning_rate: the largest; null takes the tuning's own (2e-5 full, 2e-4 LoRA).
     batch: examples an optimiser step, and tokens: the most that go through the model at once (4,096; a matter of memory, not
     of the result). max_length: tokens after which a conversation is too long. over_length: what becomes of one that is:
     "terminate" cuts it and ends the response there, "keep" only cuts, "drop" leaves it out. chat: the chat format, a name in
     templates/chat or the path of a .jinja file; null is the tokenizer's own. schedule: how the learning rate falls after the
-    warm-up. warmup: share of the steps in which the learning rate climbs. weight_decay: of AdamW, on matrices only. dtype: of
+    warm-up. warmup: share of the steps in which the learning rate climbs. weight_decay: of AdamW, on matrices only. min_steps: the fewest optimiser steps, though
+    the epochs come to less. dtype: of
     the large products; "auto" is bfloat16 where the processor or the GPU multiplies it itself. seed: of the order of the rows
     and of all that is drawn. base_texts: what ``model: tiny`` is pretrained on. folder: the recipe's, where tuning methods and objectives of its own may stand.
 
@@ -81,7 +83,7 @@ def train(
     settings = resolve(
         tuning=tuning, objective=objective, epochs=epochs, learning_rate=learning_rate, batch=batch,
         max_length=max_length, over_length=over_length, chat=chat, schedule=schedule, warmup=warmup,
-        weight_decay=weight_decay, dtype=dtype, folder=folder,
+        weight_decay=weight_decay, min_steps=min_steps, dtype=dtype, folder=folder,
     )  # fmt: skip
     base = base_model(model, base_texts, seed)
     asked = {**settings.facts, "seed": seed, "versions": versions()}
@@ -96,7 +98,7 @@ def train(
     documents, counts = encoder.encode_all(_rows(rows_path))
     if not documents:
         raise TrainingError(f"{rows_path}: no row has a response within {max_length:,} tokens ({_said(counts)})")
-    steps = minimum_steps(len(documents), epochs=epochs, examples=settings.examples)
+    steps = steps_of(len(documents), epochs=epochs, examples=settings.examples, at_least=min_steps)
     start = checkpoint.load(out / "checkpoint.safetensors", key)
     with _journal(out, key, steps, start) as on_step:
         trained, report = tuned(loaded, documents, settings, steps=steps, seed=seed, start=start, on_step=on_step)

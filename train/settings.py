@@ -56,6 +56,7 @@ class Settings:
     schedule: Any
     warmup: float
     weight_decay: float
+    min_steps: int | None
     dtype: Any
 
     @property
@@ -82,6 +83,8 @@ def resolve(
 ) -> Settings:
     """The settings that options mean. Raises MethodError, RequestError."""
     tuned_by = choose("tuning", tuning, folder)
+    if (least := others["min_steps"]) is not None and least < 1:
+        raise RequestError(f"train: min_steps is {least}; it is a whole number above 0, or null for none")
     examples, pack_tokens = _batch(batch)
     return Settings(
         tuning=tuned_by,

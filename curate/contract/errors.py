@@ -79,5 +79,9 @@ class TrainingError(DataError):
     """A training run stopped."""
 
 
+class DivergedError(TrainingError):
+    """A loss or a gradient was not finite."""
+
+
 class MachineError(TamisError):
     """The machine says no. What an OSError becomes (curate/contract/faults.py), whoever raised it."""

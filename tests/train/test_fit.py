@@ -11,7 +11,7 @@ import torch
 from curate.contract.errors import TrainingError
 from train.batches import Stream, packs
 from train.encode import Encoded, Encoder
-from train.fit import _backward, _share, fit, minimum_steps
+from train.fit import _backward, _share, fit, steps_of
 from train.objectives import instruction_modelling, response_only
 from train.scoring.perplexity import evaluate
 from train.tuning import lora
@@ -189,8 +189,10 @@ def test_matrices_decay_and_vectors_do_not(llama, documents):
 
 
 def test_a_run_has_at_least_24_steps():
-    assert minimum_steps(64, epochs=3, examples=32) == 24
-    assert minimum_steps(1000, epochs=3, examples=32) == 94
+    assert steps_of(64, epochs=3, examples=32) == 6
+    assert steps_of(1000, epochs=3, examples=32) == 94
+    assert steps_of(1, epochs=0.1, examples=32) == 1
+    assert steps_of(64, epochs=3, examples=32, at_least=24) == 24
 
 
 def test_the_report_counts_what_went_through_the_model(llama, documents):

@@ -8,18 +8,21 @@ tokens on one core, 13 ms do not depend on the tokens, which is all that runs co
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 
-from curate.contract.errors import TrainingError
+from curate.contract.errors import DivergedError, TrainingError
 from curate.contract.files import digest
 from train.encode import Encoded
+from train.fit import Step
 from train.models import load_model
 from train.scoring.perplexity import evaluate
 from train.tuned import tuned
@@ -30,7 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Run:
-    """One training run. about: all that decides its result, so that runs that agree in it have the same."""
+    """One training run. bench: its place among the study's. about: all that decides its result, so that runs that agree in it
+    have the same."""
 
     arm: str
     budget: int
@@ -39,6 +43,7 @@ class Run:
     ids: tuple[str, ...]  # in the order of picking; none: the base model as it is
     run_seed: int
     steps: int
+    bench: int
     about: dict[str, Any]
 
     @property
@@ -51,7 +56,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Bench:
-    """All that a process needs to train any run of the study. base: the folder of the base model."""
+    """All that a process needs to train runs of one setting. base: the folder of the base model."""
 
     base: Path
     documents: list[Encoded]
@@ -61,60 +66,80 @@ class Bench:
 
 @dataclass(frozen=True)
 class Result:
-    """facts: what the run was given and took, the same every time but for its `seconds`. items: item, bits, bytes, tokens."""
+    """facts: what the run was given and took, the same every time but for its `seconds`; `diverged`, where it did, says where.
+    items: item, bits, bytes, tokens."""
 
     facts: dict[str, Any]
     items: pa.Table
 
 
 class Worker:
-    """One process's base model and documents. `count` is told of every step."""
+    """One process, which holds one base model at a time. `count` is told of every step."""
 
-    def __init__(self, bench: Bench, model: Any, count: Callable[[int], None]):
-        self.bench, self.model, self.count = bench, model, count
-        self.documents = {document.id: document for document in bench.documents}
+    def __init__(self, benches: list[Bench], count: Callable[[int], None]):
+        self.benches, self.count = benches, count
+        self.documents = [{document.id: document for document in bench.documents} for bench in benches]
+        self.base: Path | None = None
+        self.model: Any = None
 
     @classmethod
-    def started(cls, bench: Bench, count: Callable[[int], None]) -> Worker:
-        """Loads the base model. From here on the process uses one thread, so that no bytes depend on the number of cores."""
+    def started(cls, benches: list[Bench], count: Callable[[int], None]) -> Worker:
+        """From here on the process uses one thread, so that no bytes depend on the number of cores."""
         torch.set_num_threads(1)
-        model, _ = load_model(str(bench.base))
-        return cls(bench, model, count)
+        return cls(benches, count)
 
     def train(self, run: Run) -> Result:
-        """Trains a copy of the base model on the run's rows and scores it; without rows it scores the base model itself."""
+        """Trains a copy of the base model on the run's rows and scores it; without rows it scores the base model itself. A run
+        that diverges has the scores of a guess among all tokens."""
         began = time.perf_counter()
-        model = copy.deepcopy(self.model)
-        facts: dict[str, Any] = {"examples": len(run.ids), "seed": run.run_seed}
+        bench = self.benches[run.bench]
+        model = copy.deepcopy(self._loaded(bench.base))
+        facts: dict[str, Any] = {"examples": len(run.ids), "seed": run.run_seed, "diverged": None}
         if run.ids:
-            model, trained = self._tuned(model, run)
+            model, trained = self._tuned(model, run, bench)
             facts |= trained
-        scores = evaluate(model, self.bench.items, dtype=self.bench.settings.dtype)
+        scores = evaluate(model, bench.items, dtype=bench.settings.dtype)
+        bits = np.asarray(scores.bits, dtype=np.float64)
+        if facts["diverged"] is None and not np.isfinite(bits).all():
+            facts["diverged"] = "the scores are not finite"
+        if facts["diverged"] is not None:
+            bits = np.asarray(scores.tokens, dtype=np.float64) * math.log2(self.model.config.vocab_size)
         facts |= {"parameters": sum(p.numel() for p in model.parameters()), "seconds": time.perf_counter() - began}
-        names = [document.id for document in self.bench.items]
-        columns = {"item": names, "bits": scores.bits, "bytes": scores.bytes, "tokens": scores.tokens}
+        names = [document.id for document in bench.items]
+        columns = {"item": names, "bits": bits, "bytes": scores.bytes, "tokens": scores.tokens}
         return Result(facts, pa.table(columns))
 
-    def _tuned(self, model: Any, run: Run) -> tuple[Any, dict[str, Any]]:
-        documents = [self.documents[id] for id in run.ids]
-        settings = self.bench.settings
+    def _loaded(self, base: Path) -> Any:
+        if base != self.base:
+            self.model = None  # before the next one is loaded
+            self.model, _ = load_model(str(base))
+            self.base = base
+        return self.model
+
+    def _tuned(self, model: Any, run: Run, bench: Bench) -> tuple[Any, dict[str, Any]]:
+        documents = [self.documents[run.bench][id] for id in run.ids]
+        losses: list[float] = []
+        given = {"tokens": 0, "targets": 0}
+
+        def on_step(step: Step, state: object) -> None:
+            losses.append(step.loss)
+            given["tokens"] += step.tokens
+            given["targets"] += step.targets
+            self.count(1)
+
+        facts: dict[str, Any] = {}
         try:
-            model, report = tuned(
-                model,
-                documents,
-                settings,
-                steps=run.steps,
-                seed=run.run_seed,
-                on_step=lambda step, state: self.count(1),
-            )
+            model, _ = tuned(model, documents, bench.settings, steps=run.steps, seed=run.run_seed, on_step=on_step)
+        except DivergedError as error:
+            facts["diverged"] = str(error)
+            self.count(run.steps - len(losses))
         except TrainingError as error:
             raise TrainingError(f"study, {run}: {error}") from error
         return model, {
-            "steps": report.steps,
-            "tokens": report.tokens,
-            "targets": report.targets,
-            "dtype": report.dtype,
-            "first_loss": report.losses[0],
-            "last_loss": report.losses[-1],
+            **facts,
+            **given,
+            "steps": run.steps,
+            "first_loss": losses[0] if losses else None,
+            "last_loss": losses[-1] if losses else None,
             "response_bytes": sum(document.response_bytes for document in documents) / len(documents),
         }

@@ -1,4 +1,7 @@
-"""What goes into a study: the trainer's settings, the rows it may train on, the held-out rows, the subset of every arm."""
+"""What goes into a study: its conditions, the trainer's settings, the rows it may train on, the held-out rows, the subsets.
+
+A *condition* is an arm with one level of every factor: what the results call an arm.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curate.contract.draws import shuffled
 from curate.contract.errors import ContractError, DataError, RequestError
+from curate.contract.files import digest, read_json
 from train.encode import Encoded, Encoder
 from train.models import load_model
 from train.run import train as train_alone
 from train.settings import Settings, base_model, resolve
 
+LONG = 100  # characters of a response that two rows do not share by chance, as for the holdout
+_SET = "in."
 _NOT_SETTINGS = ("model", "seed", "base_texts", "folder")  # what else `train.run.train` takes
 
 
 @dataclass(frozen=True)
+class Condition:
+    """levels: of each factor. train: options that override the study's. rows: the file of its rendered rows. subsets: the
+    folder of what it picked on each draw."""
+
+    label: str
+    arm: str
+    levels: dict[str, str]
+    train: dict[str, Any]
+    rows: Path
+    subsets: Path
+    budgets: list[int]
+
+
+@dataclass(frozen=True)
 class Rows:
-    """The documents of a file of rows, in the order of their ids, and what is known of each beside them."""
+    """The documents of a file of rows, in the order of their ids, and what is known of each beside them. sets: the group of
+    each in every evaluation set, None where it is not in it. said: a hash of its response, where that is long enough not to
+    be another's by chance, else of all its messages."""
 
     documents: list[Encoded]
     task: list[str | None]
+    sets: dict[str, list[str | None]]
+    said: list[str]
     n_rows: int
     n_truncated: int
 
@@ -38,18 +63,37 @@ class Rows:
         return {document.id: _content(document) for document in self.documents}
 
 
-def trainable(
+def read_conditions(folder: Path) -> list[Condition]:
+    """The conditions of a study, in their order. folder: what the recipe's arms left, with conditions.json."""
+    path = folder / "conditions.json"
+    if not path.is_file():
+        raise ContractError(f"{path} is missing; a study reads there which arms it trains")
+    return [
+        Condition(**{**one, "rows": folder / one["rows"], "subsets": folder / one["subsets"]})
+        for one in read_json(path)["conditions"]
+    ]
+
+
+def lengths(
     rows_path: Path,
     *,
     train: dict[str, Any],
     base_texts: list[str] | None = None,
     seed: int = 0,
     folder: Path | None = None,
-) -> set[str]:
-    """The ids of the rows that have a response within ``max_length`` tokens. An arm's budget counts examples that train,
-    so its subsets are drawn from these. folder: the recipe's. Cost: tokenising the rows once."""
-    encoder = encoder_of(base_model(model_of(train), base_texts, seed), settings(train, folder))
-    return {document.id for document in read_rows(rows_path, encoder).documents}
+) -> dict[str, tuple[int, int]]:
+    """For each row that has a response within ``max_length`` tokens: its tokens, and those of them that the objective learns
+    from. An arm's budget counts examples that train, so its subsets are drawn from these. folder: the recipe's. Cost:
+    tokenising the rows once."""
+    asked = settings(train, folder)
+    rows = read_rows(rows_path, encoder_of(base_model(model_of(train), base_texts, seed), asked))
+    return token_counts(rows.documents, asked)
+
+
+def token_counts(documents: list[Encoded], settings: Settings) -> dict[str, tuple[int, int]]:
+    """For each document its tokens, and those that the objective gives a weight."""
+    weights = settings.objective.function(0)
+    return {d.id: (len(d.input_ids), int((weights(d.role, d.turn)[1:] > 0).sum())) for d in documents}
 
 
 def settings(train: dict[str, Any], folder: Path | None) -> Settings:
@@ -76,36 +120,64 @@ def encoder_of(base: Path, settings: Settings) -> Encoder:
 
 
 def read_rows(path: Path, encoder: Encoder, *, at_most: int | None = None, seed: int = 0) -> Rows:
-    """The rows of a parquet file that have a response; `at_most` of them, drawn by hash."""
+    """The rows of a parquet file that have a response; of every evaluation set `at_most`, drawn by hash."""
     table = pq.read_table(path)
     missing = [column for column in ("id", "messages") if column not in table.column_names]
     if missing:
         raise ContractError(
             f"{path}: the column(s) {', '.join(missing)} are missing; a study reads id, messages and task"
         )
-    ids = table["id"].to_pylist()
-    order = sorted(range(len(ids)), key=lambda i: ids[i])
-    if at_most is not None and at_most < len(ids):
-        order = sorted(shuffled(seed, "study.items", ids)[:at_most].tolist(), key=lambda i: ids[i])
-    chosen = table.take(order)
-    names = chosen["id"].to_pylist()
-    documents, counts = encoder.encode_all(zip(names, chosen["messages"].to_pylist(), strict=True))
+    table = table.sort_by("id")
+    if at_most is not None:
+        table = _at_most(table, at_most, seed)
+    ids, messages = table["id"].to_pylist(), table["messages"].to_pylist()
+    documents, counts = encoder.encode_all(zip(ids, messages, strict=True))
     if not documents:
         raise DataError(f"{path}: none of its {len(ids):,} rows has a response to learn from or to be scored on")
-    tasks = chosen["task"].to_pylist() if "task" in chosen.column_names else [None] * len(order)
-    task = dict(zip(names, tasks, strict=True))
-    return Rows(documents, [task[document.id] for document in documents], len(ids), counts["truncated"])
+    place = {id: i for i, id in enumerate(ids)}
+    chosen = [place[document.id] for document in documents]
+    table = table.take(chosen)
+    return Rows(
+        documents,
+        table["task"].to_pylist() if "task" in table.column_names else [None] * len(chosen),
+        {name.removeprefix(_SET): table[name].to_pylist() for name in table.column_names if name.startswith(_SET)},
+        [_said(messages[i]) for i in chosen],
+        len(ids),
+        counts["truncated"],
+    )
 
 
-def read_subset(subsets: Path, arm: str, draw: int, rows: int, known: set[str]) -> tuple[str, ...]:
-    """The ids that an arm picked on a draw, in the order of picking. known: those that have a document."""
-    path = subsets / arm / f"{draw}.parquet"
+def _at_most(table: pa.Table, at_most: int, seed: int) -> pa.Table:
+    """Of each evaluation set so many rows, the same in every set that has them; a row that is then in none is left out."""
+    ids = table["id"].to_pylist()
+    order = shuffled(seed, "study.items", ids).tolist()
+    names = [name for name in table.column_names if name.startswith(_SET)]
+    if not names:
+        return table.take(sorted(order[:at_most]))
+    kept: set[int] = set()
+    for name in names:
+        groups = table[name].to_pylist()
+        chosen = set([i for i in order if groups[i] is not None][:at_most])
+        column = pa.array([g if i in chosen else None for i, g in enumerate(groups)], pa.string())
+        table = table.set_column(table.column_names.index(name), name, column)
+        kept |= chosen
+    return table.take(sorted(kept))
+
+
+def _said(messages: list[dict[str, Any]]) -> str:
+    texts = [" ".join(str(message["content"] or "").casefold().split()) for message in messages]
+    if not texts:
+        return ""
+    return digest(texts[-1] if len(texts[-1]) >= LONG else texts)
+
+
+def read_subset(folder: Path, draw: int, known: set[str]) -> tuple[str, ...]:
+    """All ids that an arm picked on a draw, in the order of picking. known: those that have a document."""
+    path = folder / f"{draw}.parquet"
     if not path.is_file():
         raise ContractError(f"{path} is missing; a study needs what every arm picked on every draw")
     table = pq.read_table(path, columns=["id", "rank"]).sort_by("rank")
-    ids = tuple(table["id"].to_pylist()[:rows])
-    if len(ids) < rows:
-        raise DataError(f"{path}: holds {len(ids):,} rows, fewer than the largest budget of {rows:,}")
+    ids = tuple(table["id"].to_pylist())
     if unknown := [i for i in ids if i not in known]:
         raise ContractError(f"{path}: {len(unknown):,} of its rows are not among the rendered rows, first {unknown[0]}")
     return ids

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -21,22 +22,31 @@ from train.study.bench import Bench, Result, Run, Worker
 _KIND = "runs"  # in the store
 
 
-def train_all(runs: list[Run], bench: Bench, workers: int) -> dict[str, Result]:
-    """The result of every run by its key. Trains those that the store does not have, the longest first, in ``workers``
-    processes of one thread each. A study that is stopped goes on with the runs that it did not finish."""
-    results = {run.key: result for run in runs if (result := kept(bench, run)) is not None}
-    todo = {run.key: run for run in sorted(runs, key=lambda run: -run.steps) if run.key not in results}
+def train_all(runs: list[Run], benches: list[Bench], workers: int) -> dict[str, Result]:
+    """The result of every run by its key. Trains those that the store does not have, those of one base together and the longest
+    first, in ``workers`` processes: of one thread each on a processor, and spread evenly over the GPUs where there are some.
+    A study that is stopped goes on with the runs that it did not finish."""
+    results = {run.key: result for run in runs if (result := kept(benches, run)) is not None}
+    bases = list(dict.fromkeys(bench.base for bench in benches))
+    order = sorted(runs, key=lambda run: (bases.index(benches[run.bench].base), -run.steps))
+    todo = {run.key: run for run in order if run.key not in results}
     if not todo:
         return results
-    workers = 1 if torch.cuda.is_available() else min(workers, len(todo))
+    workers = min(workers, len(todo))
     train = _train_here if workers == 1 else _train_in_processes
     with bar(sum(run.steps for run in todo.values()), f"study: {len(todo)} training runs, steps") as advance:
-        return results | train(list(todo.values()), bench, workers, advance)
+        results |= train(list(todo.values()), benches, workers, advance)
+    trained = [run for run in runs if run.ids]
+    diverged = [run for run in trained if results[run.key].facts["diverged"]]
+    if trained and len(diverged) == len(trained):
+        first = diverged[0]
+        raise TrainingError(f"study: every run diverged; {first}: {results[first.key].facts['diverged']}")
+    return results
 
 
-def kept(bench: Bench, run: Run) -> Result | None:
+def kept(benches: list[Bench], run: Run) -> Result | None:
     """The result of a run that the store has."""
-    folder = store.folder(_KIND, _name(bench, run), run.about)
+    folder = store.folder(_KIND, _name(benches, run), run.about)
     if folder is None:
         return None
     try:
@@ -48,21 +58,23 @@ def kept(bench: Bench, run: Run) -> Result | None:
 def _trained(worker: Worker, run: Run) -> Result:
     """The result of a run, which the store then has."""
     result = worker.train(run)
-    with store.writing(_KIND, _name(worker.bench, run), run.about) as folder:
+    with store.writing(_KIND, _name(worker.benches, run), run.about) as folder:
         pq.write_table(result.items, folder / "items.parquet")
         write_json(folder / "facts.json", result.facts)
     return result
 
 
-def _name(bench: Bench, run: Run) -> str:
-    return bench.settings.tuning.name if run.ids else "untuned"
+def _name(benches: list[Bench], run: Run) -> str:
+    return benches[run.bench].settings.tuning.name if run.ids else "untuned"
 
 
-def _train_here(runs: list[Run], bench: Bench, workers: int, advance: Callable[[int], None]) -> dict[str, Result]:
+def _train_here(
+    runs: list[Run], benches: list[Bench], workers: int, advance: Callable[[int], None]
+) -> dict[str, Result]:
     del workers
     threads = torch.get_num_threads()
     try:
-        worker = Worker.started(bench, advance)
+        worker = Worker.started(benches, advance)
         return {run.key: _trained(worker, run) for run in runs}
     finally:
         torch.set_num_threads(threads)
@@ -74,10 +86,12 @@ _worker: Worker | None = None  # of a worker process
 
 
 def _train_in_processes(
-    runs: list[Run], bench: Bench, workers: int, advance: Callable[[int], None]
+    runs: list[Run], benches: list[Bench], workers: int, advance: Callable[[int], None]
 ) -> dict[str, Result]:
-    steps = multiprocessing.get_context("spawn").Value("q", 0)
-    with processes.pool(workers, functools.partial(_start_worker, bench), steps) as pool:
+    context = multiprocessing.get_context("spawn")
+    steps, started = context.Value("q", 0), context.Value("q", 0)
+    gpus = torch.cuda.device_count()
+    with processes.pool(workers, functools.partial(_start_worker, benches, gpus), steps, started) as pool:
         try:
             futures = {run.key: pool.submit(_train_in_worker, run) for run in runs}
             _wait(list(futures.values()), steps, advance)
@@ -100,15 +114,28 @@ def _wait(futures: list[Future[Result]], steps: Any, advance: Callable[[int], No
         shown = steps.value
 
 
-def _start_worker(bench: Bench, steps: Any) -> None:
-    """Runs once in every worker process."""
+def device_of(worker: int, gpus: int, visible: str | None) -> str | None:
+    """The one GPU that a worker sees, as CUDA_VISIBLE_DEVICES says it; None where there is none. worker: its number, from 0.
+    visible: what this process was shown, which may be a part of the machine's."""
+    if gpus == 0:
+        return None
+    names = [name.strip() for name in visible.split(",")] if visible else [str(number) for number in range(gpus)]
+    return names[worker % gpus]
+
+
+def _start_worker(benches: list[Bench], gpus: int, steps: Any, started: Any) -> None:
+    """Runs once in every worker process, before anything has asked for a GPU."""
     global _worker
+    with started.get_lock():
+        number, started.value = started.value, started.value + 1
+    if (device := device_of(number, gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))) is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = device
 
     def count(n: int) -> None:
         with steps.get_lock():
             steps.value += n
 
-    _worker = Worker.started(bench, count)
+    _worker = Worker.started(benches, count)
 
 
 def _train_in_worker(run: Run) -> Result:

@@ -1,68 +1,60 @@
-"""report.html of a study: the headline, the curves, every number with its interval, the design, and how to run it again.
+"""The report of a study: what was asked, what was found, every number with its interval, the design, and how to run it again.
 
-    write_report(folder, analyse(table), design)      # report.html and plot.png
+    write_report(folder, analyse(table), design)      # report.html, report.md, figures/*.png and plot.png
 
 The page is one file with its pictures inside, and follows the reader's light or dark setting, pictures too.
 """
 
 from __future__ import annotations
 
-import io
-import math
-import re
-from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from curate.contract.files import write_bytes, write_text
-from curate.contract.page import Section, paragraph, preformatted, render_page, table
-from train.study.analysis import ENOUGH_DRAWS, Analysis, Comparison, Estimate, Worth
+from curate.contract.errors import RequestError
+from curate.contract.files import write_bytes
+from train.study import say
+from train.study.analysis import Analysis, Comparison, Population, Tasks, analyse_results
+from train.study.caveats import caveats
+from train.study.document import WIDE, Block, Bullets, Chapter, Code, Document, Picture, Table, Text, png, write
+from train.study.moments import ENOUGH, Estimate
+from train.study.power import visible
+from train.study.report_plots import curves, forest
 
-# Okabe and Ito's colours, told apart by colour-blind readers too; on dark paper the same hues, lighter. The first is the
-# reference's. Arms beyond the seventh take them again with another mark.
-LIGHT = ("#5d646e", "#0072b2", "#d55e00", "#009e73", "#b4548c", "#a07700", "#3d9bd1")
-DARK = ("#a9b0ba", "#5fb0ee", "#f28b45", "#34c79d", "#e59cc6", "#e3c04b", "#9bd6fb")
-INK, QUIET, LINE = ("#22252b", "#dcdcd6"), ("#646a73", "#989ea7"), ("#d9d6ce", "#3a3f47")
-MARKS = "osD^vPX"
+_MANY = 24  # rows of a table that are shown at once; a longer one is folded
 
 
 def write_report(folder: Path, analysis: Analysis, design: dict[str, Any]) -> None:
-    """report.html and plot.png (the curves, on white) in ``folder``. The same results give the same bytes."""
+    """report.html, report.md, figures and plot.png (the curves, on white) in ``folder``. The same results give the same bytes."""
     with mpl.rc_context():
         mpl.rcdefaults()  # whatever the user's own settings are
         mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "tamis"})
-        page, png = _page(analysis, design), _png(_curves(analysis, design["base"]["bits_per_byte"]))
-    write_text(folder / "report.html", page)
-    write_bytes(folder / "plot.png", png)
+        write(_document(analysis, design), folder, "report")
+        write_bytes(folder / "plot.png", png(curves(analysis, analysis.views, WIDE)))
 
 
-def _page(analysis: Analysis, design: dict[str, Any]) -> str:
-    untuned = design["base"]["bits_per_byte"]
-    curves = _figure(_curves(analysis, untuned), _curve_caption(analysis, untuned))
-    sections = [Section("Result", curves + _sentences(analysis))]
-    if analysis.comparisons:
-        sections.append(Section("What one example is worth", _worth(analysis)))
-    sections.append(Section("Every arm at every budget", _every_cell(analysis)))
-    if analysis.comparisons:
-        sections.append(Section("By task", _by_task(analysis)))
-    sections.append(Section("What each run was given", _given(analysis, design)))
-    if analysis.comparisons:
-        sections.append(Section("Where the uncertainty comes from", _uncertainty(analysis)))
-    sections.append(Section("How the intervals are made", paragraph(_method(analysis))))
-    sections.append(Section("Run it again", _again(design)))
-    return render_page(f"{design['name']}: what an example is worth", lead=_lead(analysis), sections=sections)
-
-
-def _png(figure: Figure) -> bytes:
-    """On white, 1,440 pixels wide, for a README."""
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=200, facecolor="white", metadata={"Software": None})
-    return out.getvalue()
+def _document(analysis: Analysis, design: dict[str, Any]) -> Document:
+    compared = bool(analysis.views[0].comparisons)
+    chapters = [
+        Chapter("Before you read on", [Bullets(said)] if (said := caveats(analysis)) else []),
+        Chapter("What was asked", _asked(analysis, design)),
+        Chapter("Result", _result(analysis)),
+        Chapter("What one example is worth", _worth(analysis) if compared else []),
+        Chapter("Against the untuned model", _untuned(analysis)),
+        Chapter("Factors", _factors(analysis)),
+        Chapter("Every arm at every budget", _every_cell(analysis)),
+        Chapter("For whom it holds", _populations(analysis) if compared else []),
+        Chapter("What this design can see", _power(analysis) if compared else []),
+        Chapter("By task", _by_task(analysis) if compared else []),
+        Chapter("What each run was given", _given(design)),
+        Chapter("Where the uncertainty comes from", _uncertainty(analysis) if compared else []),
+        Chapter("How the intervals are made", [Text(_method(analysis))]),
+        Chapter("Run it again", _again(design)),
+    ]
+    title = f"{design['name']}: what an example is worth"
+    return Document(title, _lead(analysis), [chapter for chapter in chapters if chapter.blocks])
 
 
 # --- words and tables ------------------------------------------------------------------------------------------------
@@ -74,70 +66,252 @@ def _lead(analysis: Analysis) -> str:
         f"{_count(len(results.draws), 'draw')} of the pool, {_count(len(results.items), 'held-out item')}; "
         f"intervals cover {analysis.covers}."
     )
-    if analysis.covers == "items":
-        extent += f" With fewer than {ENOUGH_DRAWS} draws nothing is claimed about other draws of the pool."
+    if analysis.views[0].moments.covers == "none":
+        extent += f" With fewer than {ENOUGH} draws nothing is claimed about other draws of the pool."
     return f"{analysis.headline}\n\n{extent}"
 
 
-def _sentences(analysis: Analysis) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in analysis.sentences)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _every_cell(analysis: Analysis) -> str:
-    compared = {(c.arm, c.budget): c for c in analysis.comparisons}
-    worths = {(w.arm, w.budget): w for w in analysis.worths}
-    rows = []
-    for (arm, budget), level in analysis.levels.items():
-        c, w = compared.get((arm, budget)), worths.get((arm, budget))
-        difference = (
-            (_signed(c.difference), _p(c.p_holm), c.verdict.replace(" ", "\u00a0")) if c else (None, None, None)
-        )
-        rows.append([arm, f"{budget:,}", _level(level), *difference, str(w) if w else None])
-    header = ["arm", "examples", "bits per byte", f"less {analysis.reference}", "p", "verdict", "worth m"]
-    k = len(analysis.comparisons)
-    caption = (
-        f"Lower is better. Brackets are 95 % intervals: of a level over draws for these items, of a difference over "
-        f"{analysis.covers}. p is Holm's over all {k} comparisons; equivalent means within {analysis.delta:g} bits per byte."
-    )
-    return table(header, rows, caption)
-
-
-def _by_task(analysis: Analysis) -> str:
-    cells = [(c.arm, c.budget) for c in analysis.comparisons]
-    arms, budgets = list(dict.fromkeys(a for a, _ in cells)), sorted({b for _, b in cells})
-    parts = []
-    for budget in budgets:
-        rows = []
-        for task, differences in analysis.tasks.items():
-            n = int((analysis.results.task == task).sum())
-            rows.append(
-                [task, n, *(_signed(differences[at]) if (at := (arm, budget)) in differences else None for arm in arms)]
-            )
-        caption = f"At {budget:,} examples: each arm less {analysis.reference}, bits per byte, 95 % intervals."
-        parts.append(table(["task", "items", *arms], rows, caption))
-    note = (
-        "These intervals are not corrected for their number: they show where to look, and claim nothing by themselves."
-    )
-    return "".join(parts) + paragraph(note)
-
-
-def _given(analysis: Analysis, design: dict[str, Any]) -> str:
-    header = [
-        "arm",
-        "examples",
-        "steps",
-        "epochs",
-        "tokens",
-        "tokens learnt from",
-        "bytes a response",
-        "rows shared",
+def _asked(analysis: Analysis, design: dict[str, Any]) -> list[Block]:
+    """The question, the design and the base, in words."""
+    results, base, train = analysis.results, design["base"], design["train"]
+    questions = [
+        f"{c.arm}{'' if c.budget is None else f'@{c.budget}'} against {c.against}{'' if c.at is None else f'@{c.at}'}"
+        for c in analysis.views[0].answers
     ]
+    question = say.listed(questions) if questions else f"every arm against {analysis.reference} at every budget"
+    sets = [f"{view.name} ({len(view.results.items):,} items)" for view in analysis.views]
+    held = {"examples": "examples", "tokens": "tokens", "supervised_tokens": "supervised tokens", "steps": "steps"}
+    budgets = sorted({budget for _, budget in results.tuned})
+    first = (
+        f"The questions: {question}, in {analysis.unit} of the held-out responses (lower is better), on {say.listed(sets)}. "
+        f"Arms: {', '.join(results.arms)}. Budgets: {', '.join(f'{b:,}' for b in budgets)} examples, the smaller ones the "
+        f"first picks of the larger. {len(results.draws)} draws of {len(results.seeds)} "
+        f"{'seed' if len(results.seeds) == 1 else 'seeds'}; all arms of a draw share its part of the pool, its seeds, the order of "
+        f"rows, and the items. Held equal: {held[design['equal']]}."
+    )
+    second = (
+        f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
+        f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "
+        f"{train['learning_rate']:g}, {train['examples']} examples a step, {train['epochs']:g} epochs. Scored on "
+        f"{design['items']:,} of {design['holdout']:,} held-out rows. Cut at {train['max_length']:,} tokens: "
+        f"{design['truncated']['rows']:,} of the rows that any arm picked, {design['truncated']['items']:,} of those held out."
+    )
+    changed = (
+        ""
+        if design["plan"] == design["first_plan"]
+        else f" It was changed since the first, {design['first_plan'][:12]}."
+    )
+    return [
+        Text(first),
+        Text(second),
+        Text(f"The plan was written before anything was trained: {design['plan'][:12]}.{changed}"),
+    ]
+
+
+def _result(analysis: Analysis) -> list[Block]:
+    out: list[Block] = [
+        Picture("curves", lambda width: curves(analysis, analysis.views, width), _curve_caption(analysis))
+    ]
+    for view in analysis.views:
+        if sentences := say.sentences(analysis, view):
+            out += [Text(f"On {view.name}:")] if len(analysis.views) > 1 else []
+            out.append(Bullets(sentences))
+    return out
+
+
+def _curve_caption(analysis: Analysis) -> str:
+    caption = f"{_capital(analysis.unit)} of held-out responses after training on so many examples"
+    caption += ": lower is better. " if analysis.rule.better < 0 else ": higher is better. "
+    caption += "The broken line is the untuned model. Dots are single runs"
+    if analysis.views[0].moments.covers == "none":
+        return f"{caption}; there are too few of them for bands."
+    return (
+        f"{caption}; bands are 95 % intervals over draws, for these items. Arms are compared on the same draws, so bands may "
+        "overlap where the differences below do not."
+    )
+
+
+def _worth(analysis: Analysis) -> list[Block]:
+    out: list[Block] = []
+    for view in analysis.views:
+        worths = [w for w in view.worths if w.defined]
+        caption = (
+            f"{'On ' + view.name + '. ' if len(analysis.views) > 1 else ''}Each arm's score less that of {analysis.reference} "
+            f"on the same draws; {'left' if analysis.rule.better < 0 else 'right'} of the line is better. "
+        )
+        if view.margin is not None:
+            caption += f"The band is ±{view.margin:.2g}, within which arms count as equivalent. "
+        if worths:
+            caption += (
+                f"Then the worth m of one example in {analysis.reference} ones. A line that ends in an arrow goes on beyond the "
+                f"budgets at which {analysis.reference} was measured. "
+            )
+        caption += f"Lines are 95 % intervals over {analysis.covers}, not corrected for their number."
+        out.append(Picture(f"worth-{len(out)}", lambda width, view=view: forest(analysis, view, width), caption))
+        if view.curve is None:
+            out.append(Text("With a single budget the reference has no curve, and so no worth is told."))
+        elif why := say.undefined(analysis, view):
+            gain = say.signed(view.curve.gain)
+            out.append(Text(f"{why}: from its smallest budget to its largest it gains {gain} {analysis.unit}."))
+    return out
+
+
+def _untuned(analysis: Analysis) -> list[Block]:
+    out: list[Block] = []
+    for view in analysis.views:
+        rows = [[c.arm, f"{c.budget:,}", _signed(c.difference), _p(c.p_holm), _verdict(c)] for c in view.gains]
+        if not rows:
+            continue
+        levels = [f"{name} at {float(level.value):.3f}" for (name, b), level in view.levels.items() if b == 0]
+        caption = (
+            f"{'On ' + view.name + ': e' if len(analysis.views) > 1 else 'E'}ach arm less the untuned model ({', '.join(levels)} "
+            f"{analysis.unit})."
+        )
+        out.append(Table(["arm", "examples", "less untuned", "p", "verdict"], rows, caption, folded=len(rows) > _MANY))
+    said = say.hurt(analysis)
+    if out and not said:
+        said = ["Every arm is better than the untuned model at every budget."]
+    return [Bullets(said), *out] if out else []
+
+
+def _factors(analysis: Analysis) -> list[Block]:
+    rows = [
+        [
+            *([view.name] if len(analysis.views) > 1 else []),
+            *(e.factor, f"{e.level} against {e.first}", e.cells),
+            *(_signed(e.comparison.difference), _p(e.comparison.p_holm), _verdict(e.comparison)),
+        ]
+        for view in analysis.views
+        for e in view.effects
+    ]
+    if not rows:
+        return []
+    header = [*(["on"] if len(analysis.views) > 1 else []), "factor", "level", "pairs", "difference", "p", "verdict"]
+    caption = "A level less the first one, in the mean over all pairs of arms and budgets that differ in nothing else."
+    return [Table(header, rows, caption)]
+
+
+def _every_cell(analysis: Analysis) -> list[Block]:
+    out: list[Block] = []
+    for view in analysis.views:
+        compared = {(c.arm, c.budget): c for c in view.comparisons}
+        worths = {(w.arm, w.budget): w for w in view.worths if w.defined}
+        with_worth = bool(worths)
+        rows = []
+        for (arm, budget), level in view.levels.items():
+            if budget == 0:
+                continue
+            c, w = compared.get((arm, budget)), worths.get((arm, budget))
+            difference = (_signed(c.difference), _p(c.p_holm), _verdict(c)) if c else (None, None, None)
+            worth = [str(w) if w else None] if with_worth else []
+            rows.append([arm, f"{budget:,}", _level(level), *difference, *worth])
+        header = [
+            "arm",
+            "examples",
+            "score",
+            f"less {analysis.reference}",
+            "p",
+            "verdict",
+            *(["m"] if with_worth else []),
+        ]
+        k = sum(len(v.comparisons) for v in analysis.views)
+        within = f" Equivalent means within {say.margin(analysis, view.name)}." if view.margin is not None else ""
+        caption = (
+            f"{'On ' + view.name + ': ' if len(analysis.views) > 1 else ''}{analysis.unit}. Brackets are 95 % intervals: of a score "
+            f"over draws for these items, of a difference over {analysis.covers}. p is Holm's over all {k} comparisons.{within}"
+        )
+        out.append(Table(header, rows, caption, folded=len(rows) > 2 * _MANY))
+    return out
+
+
+def _populations(analysis: Analysis) -> list[Block]:
+    """The same differences for other draws and other pools, items and tasks."""
+    found: dict[str, list[list[Comparison]] | str] = {}
+    for population in get_args(Population):
+        for tasks in get_args(Tasks):
+            try:
+                other = analyse_results(
+                    analysis.results,
+                    reference=analysis.reference,
+                    delta=analysis.rule.delta,
+                    population=population,
+                    tasks=tasks,
+                    higher_is_better=analysis.rule.better > 0,
+                )
+            except RequestError as error:
+                found[f"{population}, {tasks}"] = str(error)
+                continue
+            found[f"{population}, {tasks}"] = [view.comparisons for view in other.views]
+    told = {name: views for name, views in found.items() if not isinstance(views, str)}
+    why = list(dict.fromkeys(f"{name}: {reason}." for name, reason in found.items() if isinstance(reason, str)))
+    out: list[Block] = []
+    for i, view in enumerate(analysis.views):
+        rows = [
+            [c.arm, f"{c.budget:,}", *(_half(views[i][j]) for views in told.values())]
+            for j, c in enumerate(view.comparisons)
+        ]
+        caption = (
+            f"{'On ' + view.name + ': h' if len(analysis.views) > 1 else 'H'}alf the width of the 95 % interval of each difference, "
+            "for each of the populations that it may speak of; a star where it leaves out zero."
+        )
+        out.append(Table(["arm", "examples", *told], rows, caption, folded=len(rows) > _MANY))
+    words = (
+        "This pool: other draws of its rows. Pools like it: other pools from where this one came, of which these draws, sharing "
+        "rows, show less than they are (train/study/moments.py). These tasks: other items of them. New tasks: items of others, "
+        "with tasks as the sample."
+    )
+    return [Text(words), *([Bullets(why)] if why else []), *out]
+
+
+def _power(analysis: Analysis) -> list[Block]:
+    rows = []
+    k = sum(len(view.comparisons) for view in analysis.views)
+    for view in analysis.views:
+        for c in view.comparisons:
+            least = visible(c.difference, family=k)
+            rows.append([view.name, c.arm, f"{c.budget:,}", f"{c.difference.standard_error:.4f}", f"{least:.3f}"])
+    if len(analysis.views) == 1:
+        rows = [row[1:] for row in rows]
+    header = [*(["on"] if len(analysis.views) > 1 else []), "arm", "examples", "standard error", "visible"]
+    caption = (
+        f"The smallest difference in {analysis.unit} that a study of this design would show in 80 % of cases, given the noise "
+        f"that was found, at the level that its family of {k} leaves to each (Bonferroni's, a little less than Holm's)."
+    )
+    return [Table(header, rows, caption, folded=len(rows) > _MANY)]
+
+
+def _by_task(analysis: Analysis) -> list[Block]:
+    out: list[Block] = []
+    for view in analysis.views:
+        by_task = analysis.by_task(view)
+        if len(by_task) < 2:
+            continue
+        arms = list(dict.fromkeys(c.arm for c in view.comparisons))
+        for budget in sorted({c.budget or 0 for c in view.comparisons}):
+            here = [j for j, c in enumerate(view.comparisons) if c.budget == budget]
+            own = {view.comparisons[j].arm: j for j in here}
+            rows = [
+                [task, int((view.results.task == task).sum())]
+                + [_signed(found[own[arm]]) if arm in own else None for arm in arms]
+                for task, found in by_task.items()
+            ]
+            on = f" on {view.name}" if len(analysis.views) > 1 else ""
+            caption = f"At {budget:,} examples{on}: each arm less {analysis.reference}, {analysis.unit}."
+            out.append(Table(["task", "items", *arms], rows, caption, folded=True))
+    if not out:
+        return []
+    note = "95 % intervals, not corrected for their number: they show where to look, and claim nothing by themselves."
+    return [Text(note), *out]
+
+
+def _given(design: dict[str, Any]) -> list[Block]:
+    header = ["arm", "budget", "examples", "steps", "epochs", "tokens", "supervised", "bytes a response", "rows shared"]
     rows = [
         [
             row["arm"],
-            f"{row['examples']:,}",
-            f"{row['steps']:,}",
+            f"{row['budget']:,}",
+            f"{row['examples']:,.0f}",
+            f"{row['steps']:,.0f}",
             f"{row['epochs']:.1f}",
             f"{row['tokens']:,.0f}",
             f"{row['targets']:,.0f}",
@@ -147,79 +321,79 @@ def _given(analysis: Analysis, design: dict[str, Any]) -> str:
         for row in design["arms"]
     ]
     caption = (
-        "Means over draws. Arms are equal in examples and steps, not in tokens: an arm of longer responses learns from more "
-        "text, and scores may follow the length of a response as much as its choice. Rows shared: by two draws of the arm."
+        "Means over draws; tokens and supervised tokens (those that are learnt from) are of the whole run. Rows shared: by two "
+        "draws of the arm."
     )
-    base, train = design["base"], design["train"]
-    method = (
-        f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
-        f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "
-        f"{train['learning_rate']:g}, {train['examples']} examples a step. Draw: a hash-drawn 80 % of the pool, the "
-        f"same for every arm, with its own seed and order. Scored on {design['items']:,} of {design['holdout']:,} held-out rows. "
-        f"Cut at {train['max_length']:,} tokens: {design['truncated']['rows']:,} of the rows that any arm picked, "
-        f"{design['truncated']['items']:,} of those held out."
-    )
-    return table(header, rows, caption) + paragraph(method)
+    return [Table(header, rows, caption, folded=len(rows) > _MANY)]
 
 
-def _uncertainty(analysis: Analysis) -> str:
+def _uncertainty(analysis: Analysis) -> list[Block]:
     many_seeds = len(analysis.results.seeds) > 1
     rows = []
-    for c in analysis.comparisons:
-        d, spread = c.difference, analysis.spread(c.arm, c.budget)
-        from_draws = d.variance_draws / max(float(d.variance_draws + d.variance_items), 1e-30)
-        shares = (
-            ("–", "100 %")
-            if analysis.covers == "items"
-            else (f"{100 * from_draws:.0f} %", f"{100 - 100 * from_draws:.0f} %")
-        )
-        deviations = [spread.arm, spread.paired, *([spread.seeds] if many_seeds else [])]
-        shown = ["–" if x is None else f"{x:.4f}" for x in deviations]
-        rows.append([c.arm, f"{c.budget:,}", *shown, f"{d.standard_error:.4f}", *shares])
+    for view in analysis.views:
+        for c in view.comparisons:
+            d, spread = c.difference, analysis.spread(view, c.arm, c.budget or 0)
+            from_draws = d.variance_draws / max(float(d.variance_draws + d.variance_items), 1e-30)
+            shares = (f"{100 * from_draws:.0f} %", f"{100 - 100 * from_draws:.0f} %")
+            if view.moments.covers == "none":
+                shares = ("–", "100 %")
+            deviations = [spread.arm, spread.paired, *([spread.seeds] if many_seeds else [])]
+            shown = ["–" if x is None else f"{x:.4f}" for x in deviations]
+            on = [view.name] if len(analysis.views) > 1 else []
+            rows.append([*on, c.arm, f"{c.budget:,}", *shown, *shares])
     names = ["sd, draws", "sd, paired", *(["sd, seeds"] if many_seeds else [])]
-    header = ["arm", "examples", *names, "standard error", "from draws", "from items"]
+    header = [*(["on"] if len(analysis.views) > 1 else []), "arm", "examples", *names, "from draws", "from items"]
     caption = (
-        "In bits per byte. sd, draws: of the arm's score from draw to draw; sd, paired: of its difference from "
+        f"In {analysis.unit}. sd, draws: of the arm's score from draw to draw; sd, paired: of its difference from "
         f"{analysis.reference} on the same draw"
         + ("; sd, seeds: of that difference from seed to seed within a draw" if many_seeds else "")
         + ". The last columns part the squared standard error: more draws shrink the one, more items the other."
     )
-    return table(header, rows, caption)
+    return [Table(header, rows, caption, folded=len(rows) > _MANY)]
 
 
 def _method(analysis: Analysis) -> str:
-    k = len(analysis.comparisons)
-    results = analysis.results
-    factors = (
-        "Draws and items are crossed random factors. The variance of a difference is that of its draw means over the draws "
-        "plus what its item means add beyond the residual, by Obuchowski and Rockette (1995), with the degrees of freedom of "
-        "Hillis (2007); a paired difference is linearised for the ratio of sums."
-        if analysis.covers != "items"
-        else f"There are {len(results.draws)} draws, too few to speak of others: the intervals are t intervals over items."
+    k = sum(len(view.comparisons) for view in analysis.views)
+    results, moments = analysis.results, analysis.views[0].moments
+    if moments.covers == "none":
+        factors = f"There are {len(results.draws)} draws, too few to speak of others: the intervals are t intervals over items."
+    else:
+        runs = "Draws" if moments.covers == "draws" else "Seeds"
+        factors = (
+            f"{runs} and items are crossed random factors. The variance of a difference is that of its means by "
+            f"{runs.lower()[:-1]} plus what its item means add beyond the residual, by Obuchowski and Rockette (1995), with the "
+            "degrees of freedom of Hillis (2007); a paired difference is linearised for the ratio of sums. With five of them "
+            "these t intervals assume noise that is not strongly skewed."
+        )
+    margin = (
+        f"within {analysis.rule.delta:g} {analysis.unit}, a margin set before the runs"
+        if analysis.rule.share is None
+        else f"within {analysis.rule.delta} of what {analysis.reference} gained from its smallest budget to its largest, each test "
+        "carrying the error of that gain too; where the gain itself is not shown, nothing is called equivalent"
     )
+    ladder = ", ".join(f"{b:,}" for b in results.budgets(analysis.reference))
     return (
         "The score is bits per byte: the bits that the model needs for the held-out responses, given their prompts, over "
-        "their UTF-8 bytes. " + factors + "\n\n"
+        "their UTF-8 bytes, or the mean of that over groups where a set asks for it. " + factors + "\n\n"
         f"Better and worse are said where Holm's correction over all {k} comparisons leaves p at 0.05 or below; equivalent "
-        f"where two one-sided tests, corrected alike, put the difference within {analysis.delta:g} bits per byte, a margin set "
-        "before the runs; in all other cases no difference was shown, which is not the same as none.\n\n"
+        f"where two one-sided tests, corrected alike, put the difference {margin}; in all other cases no difference was shown, "
+        "which is not the same as none.\n\n"
         f"The worth m at N examples is such that {analysis.reference} with m N examples scores as the arm does with N. Its "
-        f"curve is straight in log N between its budgets ({', '.join(f'{b:,}' for b in results.budgets(analysis.reference))}); "
-        "the interval holds each m whose difference has an interval that holds zero (Fieller 1954). Beyond these budgets only "
-        "a bound is given.\n\n"
+        f"curve is straight in log N between its budgets ({ladder}); the interval holds each m whose difference has an interval "
+        "that holds zero (Fieller 1954). Beyond these budgets only a bound is given, and where the curve is not shown to get "
+        "better from the first to the last, m is undefined.\n\n"
         "All of it speaks of this pool, this base model and rows like those held out."
     )
 
 
-def _again(design: dict[str, Any]) -> str:
+def _again(design: dict[str, Any]) -> list[Block]:
     versions = ", ".join(f"{name} {version}" for name, version in sorted(design["versions"].items()))
-    return (
-        paragraph("The recipe beside the work holds every option; the numbers here come from results.parquet.")
-        + preformatted(
-            "tamis study RECIPE              # trains what is missing, then this page\ntamis analyse results.parquet   # the statistics alone"
-        )
-        + paragraph(f"Seed {design['seed']}. With {versions}.")
-    )
+    commands = "tamis study RECIPE              # trains what is missing, then this page\ntamis analyse results.parquet   # the statistics alone"
+    return [
+        Text("The recipe beside the work holds every option; the numbers here come from results.parquet."),
+        Code(commands),
+        Text(f"Seed {design['seed']}. With {versions}."),
+    ]
 
 
 def _level(e: Estimate) -> str:
@@ -227,8 +401,17 @@ def _level(e: Estimate) -> str:
 
 
 def _signed(e: Estimate) -> str:
-    text = f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]" if np.isfinite(e.low) else f"{e.value:+.3f}"
+    text = say.signed(e) if np.isfinite(e.low) else f"{e.value:+.3f}"
     return text.replace("-", "−")
+
+
+def _half(c: Comparison) -> str:
+    half = float(c.difference.high - c.difference.value)
+    return "unknown" if not np.isfinite(half) else f"±{half:.3f}{'*' if c.difference.p <= 0.05 else ''}"
+
+
+def _verdict(c: Comparison) -> str:
+    return c.verdict.replace(" ", "\u00a0")
 
 
 def _p(p: float) -> str:
@@ -239,6 +422,10 @@ def _count(n: int, noun: str) -> str:
     return f"{n:,} {noun}" + ("" if n == 1 else "s")
 
 
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
 def _named(choice: str | dict[str, Any]) -> str:
     """`full` or {"lora": {"rank": 8}} in words."""
     if isinstance(choice, str):
@@ -246,204 +433,3 @@ def _named(choice: str | dict[str, Any]) -> str:
     name, options = next(iter(choice.items()))
     inside = ", ".join(f"{key} {value}" for key, value in (options or {}).items())
     return f"{name} ({inside})" if inside else name
-
-
-# --- pictures --------------------------------------------------------------------------------------------------------
-
-
-def _worth(analysis: Analysis) -> str:
-    bounded = any(0 < w.low and w.high < np.inf for w in analysis.worths)
-    caption = (
-        f"Left: each arm's score less that of {analysis.reference} on the same draws; left of the line is better; the band is "
-        f"±{analysis.delta:g}, within which arms count as equivalent. "
-    )
-    if analysis.worths:
-        caption += (
-            f"Right: the worth m of one example in {analysis.reference} ones. A line that ends in an arrow goes on beyond the "
-            f"budgets at which {analysis.reference} was measured{'' if bounded else '; here every one does'}. "
-        )
-    caption += f"Lines are 95 % intervals over {analysis.covers}, not corrected for their number."
-    said = (
-        ""
-        if analysis.worths
-        else paragraph("With a single budget the reference has no curve, and so no worth is told.")
-    )
-    return _figure(_forest(analysis), caption) + said
-
-
-def _curve_caption(analysis: Analysis, untuned: float) -> str:
-    caption = (
-        "Bits per byte of held-out responses after training on so many examples: lower is better. Before any training the "
-        f"base stands at {untuned:.3f}. Dots are single draws"
-    )
-    if analysis.covers == "items":
-        return f"{caption}; there are too few of them for bands."
-    return (
-        f"{caption}; bands are 95 % intervals over draws, for these items. Arms are compared on the same draws, so bands may "
-        "overlap where the differences below do not."
-    )
-
-
-def _curves(analysis: Analysis, untuned: float) -> Figure:
-    """Score against budget, one line an arm, its name beside its end; the base's own score where it is not far off."""
-    results = analysis.results
-    figure, axes = _axes(7.2, 4.1)
-    scores = dict(zip(results.cells, results.scores(), strict=True))
-    ends = []
-    for i, arm in enumerate(results.arms):
-        budgets, colour = results.budgets(arm), LIGHT[i % len(LIGHT)]
-        levels = [analysis.levels[arm, budget] for budget in budgets]
-        mean = np.array([float(level.value) for level in levels])
-        low, high = np.array([float(e.low) for e in levels]), np.array([float(e.high) for e in levels])
-        if np.isfinite(low).all():
-            axes.fill_between(budgets, low, high, color=colour, alpha=0.14, linewidth=0)
-        for budget in budgets:
-            draws = scores[arm, budget].mean(axis=-1)
-            axes.scatter(np.full(len(draws), budget), draws, s=6, color=colour, alpha=0.45, linewidths=0, zorder=2)
-        axes.plot(budgets, mean, color=colour, linewidth=1.8, marker=MARKS[i % len(MARKS)], markersize=5, zorder=3)
-        ends.append((arm, colour, budgets[-1], mean[-1]))
-    every = sorted({budget for _, budget in results.cells})
-    low, high = axes.get_ylim()
-    if low - (high - low) / 2 <= untuned <= high + (high - low) / 2:
-        axes.hlines(untuned, every[0], every[-1], color=QUIET[0], linewidth=1, linestyle=(0, (4, 3)))
-        ends.append(("before training", QUIET[0], every[-1], untuned))
-    axes.set_xscale("log")
-    axes.set_xticks(every, [f"{budget:,}" for budget in every])
-    axes.set_xticks([], minor=True)
-    axes.set_xlabel("examples trained on", color=QUIET[0])
-    axes.set_ylabel("bits per byte", color=QUIET[0])
-    _name_ends(axes, ends, every)
-    return figure
-
-
-def _name_ends(axes: Axes, ends: list[tuple[str, str, int, float]], budgets: list[int]) -> None:
-    """Each arm's name at the right edge, moved up or down until no two touch, with a thin line to its last point."""
-    low, high = axes.get_ylim()
-    gap = (high - low) * 0.062
-    ordered = sorted(ends, key=lambda end: end[3])
-    places = _apart([end[3] for end in ordered], gap)
-    axes.set_ylim(min(low, places[0] - gap / 2), max(high, places[-1] + gap / 2))
-    span = math.log(budgets[-1] / budgets[0]) or 1.0
-    at, left = budgets[-1] * math.exp(span * 0.07), budgets[0] * math.exp(-span * 0.04)
-    for (arm, colour, budget, value), place in zip(ordered, places, strict=True):
-        axes.plot([budget, at], [value, place], color=colour, linewidth=0.6, alpha=0.7)
-        axes.text(
-            at * math.exp(span * 0.012), place, _plain(arm), color=colour, va="center", fontsize=9, fontweight="bold"
-        )
-    axes.set_xlim(left, budgets[-1] * math.exp(span * 0.36))
-
-
-def _apart(values: list[float], gap: float) -> list[float]:
-    """Rising values moved as little as needed, in groups, to stand at least `gap` apart."""
-    groups: list[tuple[float, int]] = []  # the centre and the size of a group of touching labels
-    for value in values:
-        centre, size = value, 1
-        while groups and centre - groups[-1][0] < gap * (size + groups[-1][1]) / 2:
-            before, n = groups.pop()
-            centre, size = (before * n + centre * size) / (n + size), n + size
-        groups.append((centre, size))
-    return [centre + gap * (i - (size - 1) / 2) for centre, size in groups for i in range(size)]
-
-
-def _forest(analysis: Analysis) -> Figure:
-    """Differences and worths, a row an arm within a budget."""
-    colours = {arm: LIGHT[i % len(LIGHT)] for i, arm in enumerate(analysis.results.arms)}
-    marks = {arm: MARKS[i % len(MARKS)] for i, arm in enumerate(analysis.results.arms)}
-    budgets = sorted({c.budget for c in analysis.comparisons})
-    rows: list[Comparison | int] = []
-    for budget in budgets:
-        rows += [budget, *(c for c in analysis.comparisons if c.budget == budget)]
-    worths = {(w.arm, w.budget): w for w in analysis.worths}
-    figure = Figure(figsize=(7.2, 0.7 + 0.27 * len(rows)), layout="constrained")
-    panels = figure.subplots(1, 2 if worths else 1, sharey=True, squeeze=False)[0]
-    for panel in panels:
-        _dress(panel)
-        panel.spines["left"].set_visible(False)
-        panel.tick_params(axis="y", length=0)
-        panel.grid(axis="y", visible=False)
-    panels[0].axvspan(-analysis.delta, analysis.delta, color=QUIET[0], alpha=0.1, linewidth=0)
-    panels[0].axvline(0, color=QUIET[0], linewidth=1)
-    panels[0].set_xlabel(f"bits per byte less {_plain(analysis.reference)}", color=QUIET[0])
-    if worths:
-        _scale_worth(panels[1], analysis.worths)
-        panels[1].set_xlabel(f"one example's worth in {_plain(analysis.reference)} ones", color=QUIET[0])
-    for y, row in enumerate(rows):
-        if isinstance(row, int):
-            continue
-        d, look = row.difference, {"color": colours[row.arm], "zorder": 3}
-        panels[0].plot([d.low, d.high], [y, y], linewidth=2, solid_capstyle="round", **look)
-        panels[0].plot([d.value], [y], marker=marks[row.arm], markersize=5.5, **look)
-        if w := worths.get((row.arm, row.budget)):
-            _worth_line(panels[1], y, w, marks[row.arm], look)
-    names = [f"{row:,} examples" if isinstance(row, int) else _plain(row.arm) for row in rows]
-    panels[0].set_yticks(range(len(rows)), names)
-    for label, row in zip(panels[0].get_yticklabels(), rows, strict=True):
-        label.set_color(QUIET[0] if isinstance(row, int) else colours[row.arm])
-        label.set_fontweight("normal" if isinstance(row, int) else "bold")
-    panels[0].set_ylim(len(rows) - 0.4, -0.6)
-    return figure
-
-
-def _scale_worth(axes: Axes, worths: list[Worth]) -> None:
-    edges = [1.0, *(w.least for w in worths), *(w.most for w in worths)]
-    low, high = min(edges), max(edges)
-    ticks = [2.0**k for k in range(math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9) + 1)]
-    axes.set_xscale("log")
-    axes.set_xlim(low / 1.25, high * 1.25)
-    axes.set_xticks(ticks, [f"{t:g}" if t >= 1 else f"1/{1 / t:g}" for t in ticks])
-    axes.set_xticks([], minor=True)
-    axes.axvline(1, color=QUIET[0], linewidth=1)
-
-
-def _worth_line(axes: Axes, y: int, w: Worth, mark: str, look: dict[str, Any]) -> None:
-    low, high = max(w.low, w.least), min(w.high, w.most)
-    if low < high:
-        axes.plot([low, high], [y, y], linewidth=2, solid_capstyle="round", **look)
-    for open_end, edge, arrow in ((w.low < w.least, w.least, "<"), (w.high > w.most, w.most, ">")):
-        if open_end:
-            axes.plot([edge], [y], marker=arrow, markersize=6, **look)
-    if w.least <= w.value <= w.most:
-        axes.plot([w.value], [y], marker=mark, markersize=5.5, **look)
-
-
-def _axes(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    _dress(axes)
-    return figure, axes
-
-
-def _dress(axes: Axes) -> None:
-    axes.set_facecolor("none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(QUIET[0])
-    axes.tick_params(colors=QUIET[0], labelsize=9)
-    axes.grid(color=LINE[0], linewidth=0.6)
-    axes.set_axisbelow(True)
-
-
-def _plain(name: str) -> str:
-    return name.replace("$", r"\$")  # a dollar sign would start mathematics
-
-
-def _figure(figure: Figure, caption: str) -> str:
-    """The figure as inline SVG whose colours are variables, one set for light paper and one for dark."""
-    out = io.StringIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    svg = out.getvalue()[out.getvalue().index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
-    svg = re.sub(r"font: ((?:[a-z]+ |[0-9]{3} )*)([0-9.]+px)[^;\"]*", r"font: \1\2 var(--sans)", svg)
-    pairs = [INK, QUIET, LINE, *zip(LIGHT, DARK, strict=True)]
-    for i, (light, _) in enumerate(pairs):
-        svg = svg.replace(light, f"var(--plot-{i})")
-    svg = re.sub(r'width="[0-9.]+pt" height="[0-9.]+pt"', 'class="plot" role="img"', svg, count=1)
-    light, dark = (";".join(f"--plot-{i}:{pair[k]}" for i, pair in enumerate(pairs)) for k in (0, 1))
-    style = (
-        f".plot{{{light};display:block;width:100%;min-width:34rem;height:auto}}"
-        f"@media (prefers-color-scheme:dark){{.plot{{{dark}}}}}@media print{{.plot{{{light}}}}}"
-    )
-    return (
-        f'<figure class="picture"><style>{style}</style><div class="scroll" tabindex="0">{svg}</div>'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )

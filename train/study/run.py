@@ -1,11 +1,19 @@
 """A study: every arm at every budget on every draw trains the same base model, and all are scored on the same held-out rows.
 
-    facts = study(out, rows_path=…, holdout_path=…, subsets=…, train={"model": "tiny", …}, arms=["random", "longest"], budgets=[64, 256])
+    facts = study(out, arms=Path("work/demo/arms"), train={"model": "tiny", …})
     print(facts["headline"])
 
-What it reads in SUBSETS: <arm>/<draw>.parquet (id, rank), each nested by rank. What it leaves in OUT:
+What it reads in ARMS (curate/stages/arms.py writes it):
 
-    results.parquet             tidy: arm, budget, draw, seed, item, task, value (bits per byte), bits, bytes
+    conditions.json             the arms, under each level of each factor: their rows, subsets, budgets and training options
+    <rows>.parquet              id, messages, task
+    <subsets>/<draw>.parquet    id, rank: what each picked on each draw, nested by rank
+    holdout.parquet             id, messages, task, and in.NAME for each evaluation set: the group of a row, null outside it
+
+What it leaves in OUT:
+
+    plan.json                   what will be trained and asked, written before anything is
+    results.parquet             tidy: arm, budget, draw, seed, item, task, value (bits per byte), bits, bytes, and more
     runs.parquet                what each run was given: key, examples, steps, tokens, targets, response bytes, losses
     analysis.json  report.html  plot.png
 
@@ -23,15 +31,14 @@ from typing import Any, Literal
 import pyarrow.compute as pc
 
 from curate.contract.errors import RequestError
-from curate.contract.files import write_json
+from curate.contract.files import digest, read_json, write_json
 from train.run import versions
-from train.settings import base_model
 from train.study.analysis import analyse
+from train.study.bench import Result
 from train.study.facts import facts as summarise
-from train.study.bench import Bench, Result, Run
-from train.study.inputs import Rows, encoder_of, model_of, read_rows, settings
+from train.study.inputs import model_of, read_conditions
 from train.study.outcome import arms_given, write_results
-from train.study.plan import plan
+from train.study.plan import EQUAL, Plan, plan
 from train.study.queue import train_all
 from train.study.report import write_report
 
@@ -39,19 +46,17 @@ from train.study.report import write_report
 def study(
     out: Path,
     *,
-    rows_path: Path,
-    holdout_path: Path,
-    subsets: Path,
+    arms: Path,
     train: dict[str, Any],
-    arms: list[str],
-    budgets: list[int],
     draws: int = 5,
     seeds: int = 1,
-    equal: Literal["examples"] = "examples",
+    equal: Literal["examples", "tokens", "supervised_tokens", "steps"] = "examples",
     items: int = 400,
     reference: str = "random",
-    reference_budgets: list[int] | None = None,
-    delta: float = 0.02,
+    delta: float | str = "10%",
+    compare: list = [],  # noqa: B006  # read, never written; a recipe's defaults are literals
+    population: Literal["this pool", "pools like it"] = "this pool",
+    tasks: Literal["these tasks", "new tasks"] = "these tasks",
     base_texts: list[str] | None = None,
     name: str = "study",
     seed: int = 0,
@@ -60,56 +65,94 @@ def study(
 ) -> dict[str, Any]:
     """Trains, scores, analyses and reports; returns the facts (headline, sentences, table, design).
 
-    rows_path, holdout_path: parquet with id, messages and task. subsets: the folder of what each arm picked on each draw.
-    train: the options of `train.run.train`. arms: their names. budgets: how many examples each arm is trained on, smallest
-    first. draws: parts of the pool, 80 % each, that every arm picks from; five or more for an interval over draws. seeds:
-    runs with seeds of their own on every draw. equal: what arms have the same of at a budget. items: at most so many held-out
-    rows, drawn by hash, are scored. reference: the arm that all others are compared with. reference_budgets: budgets at which
-    the reference alone is trained, so that more of m(N) lies between measured points. delta: the difference in bits per byte
-    below which two arms count as equivalent, if that is shown. base_texts: what ``model: tiny`` is pretrained on. name: what
-    the report calls it. seed: of the runs and of the choice of items. workers: processes, of one thread each. folder: the
-    recipe's, where tuning methods and objectives of its own may stand.
+    arms: the folder of what the arms picked. train: the options of `train.run.train`. draws: parts of the pool that every arm
+    picks from; five or more for an interval over draws. seeds: runs with seeds of their own on every draw. equal: what arms
+    have the same of at a budget: "examples", "tokens" or "supervised_tokens" (those of the reference's first examples, once
+    through; an arm then takes as many of its picks as come nearest), or "steps" (all budgets train as long as the largest);
+    the others are reported. items: of each evaluation set at most so many held-out rows, drawn by hash, are scored.
+    reference: the arm that all others are compared with. delta: the difference below which two arms count as equivalent, if
+    that is shown: in bits per byte, or as a share of what the reference gains over its budgets. compare: the questions, if
+    they are not every arm against the reference: pairs as in [[fl@500, random@2000], [diverse, homogeneous]].
+    population: "this pool", other draws of it, or "pools like it". tasks: "these tasks", items of them, or "new tasks".
+    base_texts: what ``model: tiny`` is pretrained on. name: what the report calls it. seed: of the runs and of the choice of
+    items. workers: processes, of one thread each, spread over the GPUs where there are some. folder: the recipe's, where
+    tuning methods and objectives of its own may stand.
 
-    Cost: (arms × budgets × draws × seeds) runs of max(24, epochs N / batch) steps.
+    Cost: (conditions × budgets × draws × seeds) runs of epochs N / batch steps.
     """
-    if reference not in arms:
-        raise RequestError(f"study: the reference arm `{reference}` is not among the arms {', '.join(arms)}; add it")
-    asked, model = settings(train, folder), model_of(train)
-    base = base_model(model, base_texts, seed)
-    encoder = encoder_of(base, asked)
-    rows = read_rows(rows_path, encoder)
-    held_out = read_rows(holdout_path, encoder, at_most=items, seed=seed)
-    more: dict[str, list[int]] = {reference: reference_budgets or []}
-    ladder = {arm: sorted({*budgets, *more.get(arm, [])}) for arm in arms}
-    bench = Bench(base, rows.documents, held_out.documents, asked)
-    runs = plan(Path(subsets), ladder, draws, seeds, seed, bench, rows, held_out)
-    results = train_all(runs, bench, workers)
+    out = Path(out)
+    laid = lay_out(
+        arms, train=train, draws=draws, seeds=seeds, equal=equal, items=items, reference=reference,
+        base_texts=base_texts, seed=seed, folder=folder,
+    )  # fmt: skip
+    asked = {"equal": equal, "reference": reference, "delta": delta, "compare": compare}
+    before = preregister(out, laid, {**asked, "population": population, "tasks": tasks, "seed": seed})
+    results = train_all(laid.runs, laid.benches, workers)
 
-    analysis = analyse(write_results(Path(out), runs[1:], results, held_out.task), reference=reference, delta=delta)
+    analysis = analyse(
+        write_results(out, laid, results),
+        reference=reference, delta=delta, compare=compare, population=population, tasks=tasks,
+    )  # fmt: skip
     design = {
         "name": name,
         "equal": equal,
         "seed": seed,
-        **_measured(model, bench, runs, results, rows, held_out),
+        **before,
+        **_measured(model_of(train), laid, results),
         "versions": versions(),
     }
     facts = {**summarise(analysis), "design": design}
-    write_json(Path(out) / "analysis.json", facts)
-    write_report(Path(out), analysis, design)
+    write_json(out / "analysis.json", facts)
+    write_report(out, analysis, design)
     return facts
 
 
-def _measured(
-    model: str, bench: Bench, runs: list[Run], results: dict[str, Result], rows: Rows, held_out: Rows
-) -> dict[str, Any]:
+def lay_out(arms: Path, *, reference: str, equal: str, **options: Any) -> Plan:
+    """The plan of a study, with all that its runs need loaded."""
+    conditions = read_conditions(Path(arms))
+    labels = [condition.label for condition in conditions]
+    if reference not in labels:
+        raise RequestError(f"study: the reference arm `{reference}` is not among the arms {', '.join(labels)}; add it")
+    if equal not in EQUAL:
+        raise RequestError(f"study: equal is `{equal}`; it is one of {', '.join(EQUAL)}")
+    return plan(conditions, holdout=Path(arms) / "holdout.parquet", reference=reference, equal=equal, **options)
+
+
+def preregister(out: Path, laid: Plan, asked: dict[str, Any]) -> dict[str, Any]:
+    """Writes what will be trained and asked into plan.json, once: a plan that was changed since is kept beside the first.
+
+    Gives `plan`, the hash of this plan, and `first_plan`, that of the first one of this folder.
+    """
+    content = {
+        **asked,
+        "metric": "bits per byte of the held-out responses, lower is better",
+        "sets": {name: sum(g is not None for g in groups) for name, groups in laid.items.sets.items()},
+        "items": digest([document.id for document in laid.items.documents]),
+        "conditions": [{"label": c.label, "levels": c.levels, "budgets": c.budgets} for c in laid.conditions],
+        "runs": [run.key for run in laid.runs],
+    }
+    hashed = digest(content)
+    first = out / "plan.json"
+    try:
+        known = read_json(first)["hash"]
+    except FileNotFoundError:
+        known = hashed
+        write_json(first, {"hash": hashed, **content})
+    if known != hashed:
+        write_json(out / "plan-changed.json", {"hash": hashed, **content})
+    return {"plan": hashed, "first_plan": known}
+
+
+def _measured(model: str, laid: Plan, results: dict[str, Result]) -> dict[str, Any]:
     """What was trained and on what, and how the base model does as it is."""
-    untuned = results[runs[0].key]
+    untuned = results[laid.runs[0].key]
     bits, size = (pc.sum(untuned.items[name]).as_py() for name in ("bits", "bytes"))  # pyright: ignore
+    settings = laid.benches[0].settings
     return {
         "base": {"model": model, "parameters": untuned.facts["parameters"], "bits_per_byte": bits / size},
-        "train": {"model": model, **bench.settings.facts, "pack_tokens": bench.settings.pack_tokens},
-        "arms": arms_given(runs[1:], results, bench.settings.examples),
-        "holdout": held_out.n_rows,
-        "items": len(held_out),
-        "truncated": {"rows": rows.n_truncated, "items": held_out.n_truncated},
+        "train": {"model": model, **settings.facts, "pack_tokens": settings.pack_tokens},
+        "arms": arms_given(laid, results),
+        "holdout": laid.items.n_rows,
+        "items": len(laid.items),
+        "truncated": {"rows": laid.settings[0].rows.n_truncated, "items": laid.items.n_truncated},
     }
