@@ -20,11 +20,12 @@ def analyse(
     import pyarrow.parquet as pq
 
     from curate.stages import study
-    from train.study import analysis
+    from train.study.analysis import analyse
+    from train.study.facts import facts as summarise
 
     if not results.is_file():
         raise RequestError(f"{results}: no such file; a study writes its results.parquet into WORK/study")
-    facts = analysis.facts(analysis.analyse(pq.read_table(results)))
+    facts = summarise(analyse(pq.read_table(results)))
     if as_json:
         return print_table(facts["table"], True)
     for shown in study.shows(facts):

@@ -13,8 +13,10 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import importlib.util
+import platform
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +40,17 @@ _PASSED_OVER = {
     "tests", "test", "_internal", "conftest", "benchmarks",
     "externals", "external", "_external", "extern", "_extern", "vendor", "vendored", "_vendor", "_vendored", "third_party",
 }  # fmt: skip
+_STDLIB = "stdlib"  # Python's own library, which is no package
+_NOT_LIBRARY = {
+    "site-packages",
+    "dist-packages",
+    "idlelib",
+    "lib2to3",
+    "turtledemo",
+    "ensurepip",
+    "pydoc_data",
+    "__phello__",
+}
 _FILES_A_CALL = 256  # half a second of work: a worker's start costs 20 ms
 
 
@@ -49,7 +62,7 @@ def load(
 ) -> Iterator[Raw]:
     """Documented public objects of packages, each with one section drawn by (seed, module:name).
 
-    packages: import names. The fields are package, module, name (inside the module), kind (function, method, class,
+    packages: import names, or "stdlib", Python's own library. The fields are package, module, name (inside the module), kind (function, method, class,
     property, object), signature (names and defaults), summary (the first paragraph, in one line), section and text (what
     the docstring says under it). Raises SourceError where a package is not installed. The workers change nothing but time.
     """
@@ -136,7 +149,8 @@ class _Package:
             for path in sorted(folder.rglob("*.py")):
                 parts = (self.name, *path.relative_to(folder).with_suffix("").parts)
                 if not _passed_over(parts):
-                    files.append((str(path), ".".join(parts).removesuffix(".__init__")))
+                    inside = parts[1:] if self.name == _STDLIB else parts
+                    files.append((str(path), ".".join(inside).removesuffix(".__init__")))
         return files
 
     def content(self) -> str:
@@ -145,12 +159,15 @@ class _Package:
 
 def _passed_over(parts: tuple[str, ...]) -> bool:
     """Tests and vendored code; a package's own private folders (torch/_inductor), but numpy/_core, where numpy.sum lives."""
-    _, *folders, file = parts
+    package, *folders, file = parts
     internal = any(folder.startswith("_") and folder != "_core" for folder in folders[:1])
-    return internal or file.startswith("test_") or not _PASSED_OVER.isdisjoint(parts)
+    library = package != _STDLIB or (not file.startswith("_") and _NOT_LIBRARY.isdisjoint(parts))
+    return internal or not library or file.startswith("test_") or not _PASSED_OVER.isdisjoint(parts)
 
 
 def _find(name: str) -> _Package:
+    if name == _STDLIB:
+        return _Package(name, (Path(sysconfig.get_path("stdlib")),), platform.python_version(), "PSF-2.0")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise SourceError(

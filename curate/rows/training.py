@@ -17,11 +17,12 @@ from curate.rows.table import text_of
 _COLUMNS = (columns.ID, columns.MESSAGES, columns.TASK, columns.SOURCE, columns.REPEAT)
 
 
-def write_rows(path: Path, rendered: pl.DataFrame) -> None:
-    """The columns of rendered rows that training and scoring read, as one Parquet file."""
+def write_rows(path: Path, rendered: pl.DataFrame, **more: pl.Series) -> None:
+    """The columns of rendered rows that training and scoring read, as one Parquet file, and more by name."""
     with whole(path) as temporary:
         wanted = [column for column in _COLUMNS if column in rendered.columns]
-        rendered.select(wanted).write_parquet(temporary, compression="zstd", statistics=False)
+        table = rendered.select(wanted).with_columns(**more)
+        table.write_parquet(temporary, compression="zstd", statistics=False)
 
 
 def pretraining_texts(removed: Sequence[Path]) -> list[str] | None:

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curate.contract import columns, methods
+from curate.contract import columns
 from curate.contract.code import missing_packages, source_and_versions
 from curate.contract.errors import DataError, WorkError
 from curate.contract.files import digest, read_json, write_json
-from curate.contract.methods import nearest
 from curate.contract.progress import bar
 from curate.load import records
 from curate.load.source import Source, template_sets
 from curate.rows import table
 from curate.run.job import Job, link
-from curate.run.overrides import kind_and_choice
+from curate.run.sources import content, read_source
 from curate.run.stage import Before, Step
 
 if TYPE_CHECKING:
@@ -33,18 +32,13 @@ load:
   - docstrings: {packages: [numpy, polars]}
   - files: {path: "alpaca/*.jsonl", shape: alpaca, license: cc-by-nc-4.0}
   - files: {path: sst2/train.tsv, name: sst2, template: flan/sentiment/sst2}"""
-_FILLED = ("data", "folder", "seed", "templates", "workers")  # what the stage fills in a loader's common options
 _SHARDS = 10_000  # numbers of shards that a source may use
-
-
-def options() -> tuple[methods.Parameter, ...]:
-    return methods.signature("curate/load/records.py", "common", without=_FILLED)
 
 
 def bind(given: list[Any], ask: Ask) -> Step | None:
     sources: list[Source] = []
     for number, entry in enumerate(given):
-        source = _source(entry, number, ask)
+        source = read_source(entry, ask, number)
         if source is None:
             continue
         if any(other.name == source.name for other in sources):
@@ -67,7 +61,7 @@ def bind(given: list[Any], ask: Ask) -> Step | None:
 def reads(step: Step, before: Before) -> dict[str, Any]:
     return {
         "sources": [
-            {"name": source.name, "kind": source.method.name, **source.options, "content": _content(source, before)}
+            {"name": source.name, "kind": source.method.name, **source.options, "content": content(source, before)}
             for source in step.bound
         ],
         "sets": template_sets(step.bound, before.recipe.folder, "record_hash"),
@@ -101,42 +95,13 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 # --- one source ------------------------------------------------------------------------------------------------------
 
 
-def _source(entry: Any, number: int, ask: Ask) -> Source | None:
-    known = methods.all_of("load", ask.folder)
-    word, given = kind_and_choice(entry, known)
-    if word is None and isinstance(entry, dict) and len(entry) == 1:  # a loader whose file is broken is named so
-        word, given = kind_and_choice(entry, [str(next(iter(entry)))])
-    if word not in known:
-        named = next(iter(entry), "") if isinstance(entry, dict) else entry
-        words = ", ".join(sorted(known))
-        ask.say(f"unknown source '{named}'{nearest(str(named), known)}; a source is one of: {words}", number)
-        return None
-    if given is not None and not isinstance(given, dict):
-        ask.say(f"the options of `{word}` are a mapping, as in `- {word}: {{path: …}}`", number, word)
-        return None
-    before = ask.count
-    method = known[word]
-    renamed = {**methods.renamed("curate/load/records.py"), **method.renamed}
-    bound = ask.bind(f"source {word}", method.parameters + options(), given or {}, number, word, renamed=renamed)
-    described = records.describe(word, bound, ask.folder) if ask.count == before else f"{word}-{number}"
-    name = str(bound.pop("name", None) or described)
-    return Source(name, method, bound)
-
-
-def _content(source: Source, before: Before) -> dict[str, Any]:
-    """Facts that change when the content of a source does."""
-    given = {**source.options, "name": source.name}
-    recipe = before.recipe
-    return records.fingerprint(source.method.name, given, data=recipe.data, folder=recipe.folder)
-
-
 def _key(job: Job, source: Source) -> str:
     """What the records of one source depend on: nothing of the other sources."""
     code, versions = source_and_versions([job.stage.kind.path, source.method.path])
-    content = job.stage.known["sources"][job.stage.step.bound.index(source)]["content"]
+    known = job.stage.known["sources"][job.stage.step.bound.index(source)]["content"]
     sets = template_sets([source], job.recipe.folder, "record_hash")
     named = {"name": source.name, "method": source.method.name, **source.options}
-    return digest([named, content, sets, job.seed, code, versions])
+    return digest([named, known, sets, job.seed, code, versions])
 
 
 def _kept_before(job: Job, number: int, source: Source) -> dict[str, Any] | None:
@@ -179,8 +144,8 @@ def _read(job: Job, number: int, source: Source, planned: dict[str, Any]) -> dic
             rows, removed = rows + kept.height, removed + gone.height
             licenses |= set(kept[columns.LICENSE].drop_nulls().unique())
             advance(kept.height)
-    content = _content(source, job.before)
-    if content != planned:
+    found = content(source, job.before)
+    if found != planned:
         shutil.rmtree(job.folder)
         raise WorkError(
             f"load: the source '{source.name}' changed while it was read, so its rows are of no one version; nothing of it was "
@@ -193,7 +158,7 @@ def _read(job: Job, number: int, source: Source, planned: dict[str, Any]) -> dic
         "rows": rows,
         "removed": removed,
         "license": sorted(licenses),
-        "content": content,
+        "content": found,
         "key": _key(job, source),
     }
 

@@ -10,6 +10,7 @@ from curate.contract import methods
 from curate.contract.code import missing_packages
 from curate.contract.methods import Parameter
 from curate.rows import training
+from curate.run import base_model
 from curate.run.job import Job
 from curate.run.stage import Before, Step
 
@@ -31,7 +32,13 @@ _FILLED = ("seed", "base_texts", "folder")
 
 
 def options() -> tuple[Parameter, ...]:
-    return methods.signature("train/run.py", "train", 2, without=_FILLED)
+    pretrain = (
+        "sources, as in `load`, whose text `model: tiny` is pretrained on, where none is set aside of the pool's own"
+    )
+    return (
+        *methods.signature("train/run.py", "train", 2, without=_FILLED),
+        Parameter("pretrain", "list | None", None, pretrain),
+    )
 
 
 def bind(given: Any, ask: Ask) -> Step | None:
@@ -41,13 +48,7 @@ def bind(given: Any, ask: Ask) -> Step | None:
     for word, method in chosen.items():
         if method is not None:
             bound[word] = {method.method.name: method.options}
-    holdout = ask.before("holdout")
-    if bound["model"] == "tiny" and not (holdout and holdout.options.get("pretrain")):
-        ask.say(
-            "`model: tiny` is pretrained on text of its own; set aside a share, as in "
-            "`holdout: {fraction: 0.05, pretrain: 0.2}`",
-            "model",
-        )
+    sources = base_model.sources(bound, ask)
     return Step(
         kind="train",
         name="train",
@@ -55,11 +56,12 @@ def bind(given: Any, ask: Ask) -> Step | None:
         options=bound,
         written=bound,
         methods=tuple(method.method for method in chosen.values() if method is not None),
+        bound=sources,
     )
 
 
 def reads(step: Step, before: Before) -> dict[str, Any]:
-    return {"model": training.model_content(before.recipe.folder, step.options["model"])}
+    return base_model.reads(step, before)
 
 
 def code(step: Step) -> list[Path]:
@@ -75,7 +77,11 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 
     rows = job.folder / "rows.parquet"
     training.write_rows(rows, job.rows())
-    asked = {**step.options, "model": training.model_path(job.recipe.folder, step.options["model"])}
-    holdout = job.before.nearest("holdout")
-    texts = training.pretraining_texts(job.done(holdout).removed) if holdout else None
-    return train(rows, job.folder, base_texts=texts, seed=job.seed, folder=job.recipe.folder, **asked)
+    return train(
+        rows,
+        job.folder,
+        base_texts=base_model.texts(job),
+        seed=job.seed,
+        folder=job.recipe.folder,
+        **base_model.settings(step, job.recipe.folder),
+    )

@@ -454,6 +454,20 @@ def test_each_evaluation_set_has_its_own_view_and_one_family_covers_all():
     assert "On breadth, " in analysis.headline and "On target, " in analysis.headline
 
 
+def test_an_evaluation_set_compares_the_arms_that_have_rows_in_it():
+    bits, size, cells = world(np.random.default_rng(3), {"random": 1.0, "a": 1.2, "b": 0.9})
+    rows = with_column(table(bits, size, cells), "in.breadth", lambda row: None if row["arm"] == "b" else "")
+    rows = with_column(
+        rows, "in.target", lambda row: "" if row["arm"] in ("random", "b") and row["item"] < "item-0030" else None
+    )
+    breadth, target = analyse(rows).views
+    assert [(c.arm, c.budget) for c in breadth.comparisons] == [("a", 64), ("a", 256)]
+    assert [(c.arm, c.budget) for c in target.comparisons] == [("b", 64), ("b", 256)]
+    assert [len(view.results.items) for view in (breadth, target)] == [60, 30]
+    expected = moments(bits[:, :, :30], size[:30]).mean
+    assert target.comparisons[0].difference.value == pytest.approx(expected[cells.index(("b", 64))] - expected[0])
+
+
 def test_the_questions_asked_are_the_family_and_the_headline_answers_them():
     bits, size, cells = world(
         np.random.default_rng(5), {"random": 1.0, "good": 2.5, "bad": 0.4}, item_sd=0.02, draw_sd=0.002

@@ -103,6 +103,7 @@ def prepare_folder(
                     "rows": "rows.parquet",
                     "subsets": f"subsets/{arm}",
                     "budgets": list(budgets),
+                    "sets": ["breadth", "target"],
                     **conditions.get(arm, {}),
                 }
                 for arm in arms

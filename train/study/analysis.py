@@ -31,8 +31,9 @@ import numpy as np
 import pyarrow as pa
 
 from curate.contract.errors import RequestError
+from train.study.asked import UNTUNED, share_of, sides
 from train.study.moments import LEVEL, Estimate, Moments, holm
-from train.study.results import UNTUNED, Cell, Results, read_results
+from train.study.results import Cell, Results, read_results
 from train.study.worth import Curve, Worth, curve, gain_contrast, worth
 
 DELTA = "10%"  # of what the reference gains over its budgets
@@ -179,7 +180,7 @@ def analyse_results(
             "the results do not say how many rows the draws of an arm share (column overlap, draws of two or more), so nothing "
             "can be said of other pools"
         )
-    rule = Rule(delta, _share(delta), 1 if higher_is_better else -1)
+    rule = Rule(delta, share_of(delta), 1 if higher_is_better else -1)
     views = [_view(name, results, reference, rule, compare, population, tasks) for name in results.sets]
     for family in ("comparisons", "answers", "gains"):
         views = _judged(views, family, rule)
@@ -214,6 +215,7 @@ def _view(
     if not inside.any():
         raise RequestError(f"the evaluation set {name} holds no item")
     part = results if inside.all() else results.only_items(inside)
+    part = part.only_arms({reference, *part.compared[name]}) if part.compared.get(name) else part
     codes = np.unique(part.sets[name].astype(str), return_inverse=True)[1]
     clusters = np.unique(part.task.astype(str), return_inverse=True)[1] if tasks == "new tasks" else None
     if clusters is not None and clusters.max() < 1:
@@ -236,7 +238,7 @@ def _view(
         {cell: moments.level(i) for i, cell in enumerate(part.cells)},
         _margin(rule, line),
         [_comparison(name, moments, part.cells, [cell], [(reference, cell[1])]) for cell in others],
-        [one for question in compare for one in _questions(name, moments, part.cells, question)],
+        [_question(name, moments, part.cells, question) for question in compare],
         [_comparison(name, moments, part.cells, [cell], [(base or UNTUNED, 0)]) for cell, base in against.items()],
         _effects(name, moments, part),
         [] if line is None else [worth(moments, cell, part.cells.index(cell), line, rule.better) for cell in others],
@@ -256,32 +258,16 @@ def _comparison(view: str, moments: Moments, cells: list[Cell], left: list[Cell]
     return Comparison(view, arm, budget if one else None, against, at if one else None, difference, contrast)
 
 
-def _questions(view: str, moments: Moments, cells: list[Cell], question: Sequence[str]) -> list[Comparison]:
-    """A question as contrasts: one, or one a budget and their mean where it names no budgets."""
-    if len(question) != 2:
-        raise RequestError(f"compare: {list(question)} is no question; give two arms, as in [fl@500, random@2000]")
-    left, right = (_side(side, cells) for side in question)
-    if left[1] is None and right[1] is None:
-        both = sorted({b for arm, b in cells if arm == left[0]} & {b for arm, b in cells if arm == right[0]})
-        if not both:
-            raise RequestError(f"compare: {left[0]} and {right[0]} have no budget in common; say which, as in fl@500")
-        return [_comparison(view, moments, cells, [(left[0], b) for b in both], [(right[0], b) for b in both])]
-    if left[1] is None or right[1] is None:
-        raise RequestError(f"compare: {list(question)} names a budget on one side; name one on both, or on none")
-    return [_comparison(view, moments, cells, [(left[0], left[1])], [(right[0], right[1])])]
-
-
-def _side(side: str, cells: list[Cell]) -> tuple[str, int | None]:
-    arm, _, budget = str(side).partition("@")
-    arms = list(dict.fromkeys(name for name, _ in cells))
-    if arm not in arms:
-        raise RequestError(f"compare: there is no arm `{arm}`; there are {', '.join(arms)}")
-    if not budget:
-        return arm, (0 if (arm, 0) in cells else None)
-    there = [b for name, b in cells if name == arm]
-    if not budget.isdigit() or int(budget) not in there:
-        raise RequestError(f"compare: {arm} has no budget {budget}; it has {', '.join(map(str, there))}")
-    return arm, int(budget)
+def _question(view: str, moments: Moments, cells: list[Cell], question: Sequence[str]) -> Comparison:
+    """A question as one contrast: of two cells, or of the means over the budgets that two arms have in common."""
+    there: dict[str, set[int]] = {}
+    for arm, budget in cells:
+        there.setdefault(arm, set()).add(budget)
+    (left, own), (right, other) = sides(question, there)
+    if own is not None and other is not None:
+        return _comparison(view, moments, cells, [(left, own)], [(right, other)])
+    both = sorted(there[left] & there[right])
+    return _comparison(view, moments, cells, [(left, b) for b in both], [(right, b) for b in both])
 
 
 def _effects(view: str, moments: Moments, results: Results) -> list[Effect]:
@@ -307,22 +293,6 @@ def _effects(view: str, moments: Moments, results: Results) -> list[Effect]:
 
 
 # --- verdicts --------------------------------------------------------------------------------------------------------
-
-
-def _share(delta: float | str) -> float | None:
-    """Of "10%" 0.1; None where delta is in the unit of the score."""
-    if not isinstance(delta, str):
-        if not 0 < delta < np.inf:
-            raise RequestError(f"delta is {delta}; it is a difference above 0, or a share of the gain, as in 10%")
-        return None
-    number = delta.strip().removesuffix("%")
-    try:
-        share = float(number) / 100
-    except ValueError:
-        share = -1.0
-    if not (delta.strip().endswith("%") and 0 < share < 1):
-        raise RequestError(f"delta is `{delta}`; it is a difference above 0, or a share of the gain, as in 10%")
-    return share
 
 
 def _margin(rule: Rule, line: Curve | None) -> float | None:

@@ -31,7 +31,7 @@ _NOT_SETTINGS = ("model", "seed", "base_texts", "folder")  # what else `train.ru
 @dataclass(frozen=True)
 class Condition:
     """levels: of each factor. train: options that override the study's. rows: the file of its rendered rows. subsets: the
-    folder of what it picked on each draw."""
+    folder of what it picked on each draw. sets: the evaluation sets that it is compared in."""
 
     label: str
     arm: str
@@ -40,6 +40,7 @@ class Condition:
     rows: Path
     subsets: Path
     budgets: list[int]
+    sets: list[str]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def write_results(out: Path, plan: Plan, results: dict[str, Result]) -> pa.Table
     bits = {run.arm: _bits(results[run.key]) for run in plan.runs if not run.ids}
     overlap = _overlaps(plan.runs)
     leaked = _leaked(plan)
+    compared = {c.label: c.sets for c in plan.conditions}
     levels = {c.label: {"arm": c.arm, **c.levels} for c in plan.conditions}
     parts, rows = [], []
     for run in plan.runs:
@@ -41,7 +43,8 @@ def write_results(out: Path, plan: Plan, results: dict[str, Result]) -> pa.Table
         }
         own = levels.get(run.arm, {})
         factors = {f"factor.{name}": pa.scalar(own.get(name), pa.string()) for name in levels[plan.conditions[0].label]}
-        parts.append(_tidy(which, given, factors, result.items, plan, leaked))
+        sets = compared.get(run.arm, plan.items.sets.keys())
+        parts.append(_tidy(which, given, factors, result.items, plan, leaked, sets))
         if run.ids:
             known = {k: v for k, v in sorted(result.facts.items()) if k not in ("seed", "seconds", "diverged")}
             why = {"diverged": diverged, "why": result.facts["diverged"] or ""}
@@ -60,6 +63,7 @@ def _tidy(
     items: pa.Table,
     plan: Plan,
     leaked: list[bool],
+    sets: Collection[str],
 ) -> pa.Table:
     n = items.num_rows
     value = pc.divide(items["bits"], pc.cast(items["bytes"], pa.float64()))  # pyright: ignore
@@ -68,7 +72,10 @@ def _tidy(
     columns |= {"bits": items["bits"], "bytes": items["bytes"]}
     columns |= {name: pa.repeat(scalar, n) for name, scalar in given.items()}
     columns |= {"leaked": pa.array(leaked, pa.bool_())}
-    columns |= {f"in.{name}": pa.array(groups, pa.string()) for name, groups in plan.items.sets.items()}
+    columns |= {
+        f"in.{name}": pa.array(groups if name in sets else [None] * n, pa.string())
+        for name, groups in plan.items.sets.items()
+    }
     columns |= {name: pa.repeat(scalar, n) for name, scalar in factors.items()}
     return pa.table(columns)
 

@@ -19,9 +19,9 @@ from train.models import MODEL_FILES, compute_dtype
 from train.run import versions
 from train.settings import Settings, base_model
 from train.study import bench
+from train.study.asked import UNTUNED
 from train.study.bench import Bench, Run
 from train.study.inputs import Condition, Rows, encoder_of, model_of, read_rows, read_subset, settings, token_counts
-from train.study.results import UNTUNED
 
 EQUAL = ("examples", "tokens", "supervised_tokens", "steps")
 _DECIDING = ("tuning", "objective", "learning_rate", "examples", "pack_tokens", "schedule", "warmup", "weight_decay")

@@ -20,6 +20,8 @@ from scipy import optimize, stats
 from train.study.moments import ENOUGH, LEVEL, Estimate, Moments
 
 POWER = 0.8
+_POINTS, _WEIGHTS = (part / 2 for part in np.polynomial.legendre.leggauss(128))
+_POINTS = _POINTS + 0.5  # of the distribution of the standard error, in (0, 1)
 _MOST = 1_000_000  # draws or items: more than that is no design
 
 
@@ -44,10 +46,13 @@ def components(moments: Moments, contrast: np.ndarray) -> Components:
 
 
 def power(effect: float, standard_error: float, free: float, family: int = 1) -> float:
-    """The share of studies that show an effect, either way."""
+    """The share of studies that show an effect, either way: the two tails of the noncentral t distribution, as the mean over
+    the estimated standard error of those of the normal one."""
     critical = stats.t.ppf(1 - (1 - LEVEL) / family / 2, free)
     centre = abs(effect) / standard_error
-    return float(stats.nct.sf(critical, free, centre) + stats.nct.cdf(-critical, free, centre))
+    scale = np.sqrt(stats.chi2.ppf(_POINTS, free) / free) if np.isfinite(free) else np.ones_like(_POINTS)
+    shown = stats.norm.cdf(centre - critical * scale) + stats.norm.cdf(-centre - critical * scale)
+    return float(_WEIGHTS @ shown)
 
 
 def visible(difference: Estimate, family: int = 1) -> float:

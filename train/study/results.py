@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curate.contract.errors import ContractError, RequestError
+from train.study.asked import UNTUNED
 
 COLUMNS = ("arm", "budget", "draw", "seed", "item", "task", "bits", "bytes")
-UNTUNED = "untuned"
 WHOLE = "all"  # the evaluation set of a table that names none
 _SET, _FACTOR = "in.", "factor."
 
@@ -30,7 +30,7 @@ class Results:
     every draw and seed.
 
     bits: float64 (C, D, S, n). size: the items' bytes, float64 (n,). task: str (n,). sets: of each evaluation set the items'
-    groups, object (n,), None where an item is not in it. base: of each cell the untuned model that it started from. tokens,
+    groups, object (n,), None where an item is not in it. compared: the arms of each. base: of each cell the untuned model that it started from. tokens,
     targets: float64 (C, D, S), what each run trained on in all; diverged: bool (C, D, S). overlap: float64 (C,), the rows
     that two draws share. leaked: bool (n,). levels: of each cell the level of each factor.
     """
@@ -43,6 +43,7 @@ class Results:
     size: np.ndarray
     task: np.ndarray
     sets: dict[str, np.ndarray] = field(default_factory=dict)
+    compared: dict[str, list[str]] = field(default_factory=dict)
     base: list[str | None] = field(default_factory=list)
     tokens: np.ndarray | None = None
     targets: np.ndarray | None = None
@@ -72,6 +73,20 @@ class Results:
             task=self.task[keep],
             sets={name: groups[keep] for name, groups in self.sets.items()},
             leaked=None if self.leaked is None else self.leaked[keep],
+        )
+
+    def only_arms(self, arms: set[str]) -> Results:
+        """The results of some of the arms, and of the untuned models."""
+        keep = [i for i, (arm, budget) in enumerate(self.cells) if budget == 0 or arm in arms]
+        if len(keep) == len(self.cells):
+            return self
+        by_cell = ("bits", "tokens", "targets", "diverged", "overlap")
+        return replace(
+            self,
+            cells=[self.cells[i] for i in keep],
+            base=[self.base[i] for i in keep],
+            levels=[self.levels[i] for i in keep],
+            **{name: None if (value := getattr(self, name)) is None else value[keep] for name in by_cell},
         )
 
     def only_draws(self, keep: list[int]) -> Results:
@@ -122,9 +137,7 @@ def read_results(table: pa.Table, *, reference: str = "random") -> Results:
     run = np.unique(place // len(items), return_index=True)[1]  # and of each run
     of_cell = np.unique(cell, return_index=True)[1]
     task = _words(pc.fill_null(table["task"].cast(pa.string()), "none").take(first))
-    sets = {
-        name.removeprefix(_SET): _words(table[name].take(first)) for name in table.column_names if name.startswith(_SET)
-    }
+    sets, compared = _sets(table, items, item)
     given: dict[str, Any] = {
         name: table[name].take(run).to_numpy().reshape(shape[:3]).astype(kind)
         for name, kind in (("tokens", float), ("targets", float), ("diverged", bool))
@@ -141,9 +154,22 @@ def read_results(table: pa.Table, *, reference: str = "random") -> Results:
     if "base" in table.column_names:
         base = _words(table["base"].take(of_cell)).tolist()
     told = Results(
-        cells, draws, seeds, items, bits, size[0, 0, 0].copy(), task, sets or {}, base, levels=levels, **given
+        cells, draws, seeds, items, bits, size[0, 0, 0].copy(), task, sets, compared, base, levels=levels, **given
     )
-    return _with_untuned(replace(told, sets=sets or {WHOLE: np.full(len(items), "", dtype=object)}), untuned)
+    return _with_untuned(told, untuned)
+
+
+def _sets(table: pa.Table, items: list[str], item: np.ndarray) -> tuple[dict[str, np.ndarray], dict[str, list[str]]]:
+    """The group of each item in each evaluation set, and the arms that are compared in it: those with rows in it."""
+    sets: dict[str, np.ndarray] = {}
+    compared: dict[str, list[str]] = {}
+    for name in (name for name in table.column_names if name.startswith(_SET)):
+        inside = pc.is_valid(table[name]).to_numpy(zero_copy_only=False)  # pyright: ignore
+        own = name.removeprefix(_SET)
+        sets[own] = np.full(len(items), None, dtype=object)
+        sets[own][item[inside]] = _words(table[name].filter(inside))
+        compared[own] = pc.unique(table["arm"].filter(inside)).to_pylist()  # pyright: ignore
+    return sets or {WHOLE: np.full(len(items), "", dtype=object)}, compared
 
 
 def _with_untuned(results: Results, untuned: pa.Table) -> Results:
