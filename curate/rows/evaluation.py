@@ -29,14 +29,12 @@ def options() -> tuple[Parameter, ...]:
     return (
         Parameter("where", "dict", {}, "columns and values of the rows that are in the set; all of them if left out"),
         Parameter(
-            "over",
-            "str | list[str] | None",
-            None,
-            "columns over whose groups the score is a mean, each of the same weight",
+            "over", "str | list[str] | None", None, "columns over whose groups the score is a mean, each of one weight"
         ),
         Parameter(
-            "dev", "int", 0, "rows that selectors may be shown, by `target: {dev: NAME}`, and that are never scored"
+            "arms", "list[str] | None", None, "arms that are compared there, beside the reference; all if left out"
         ),
+        Parameter("dev", "int", 0, "rows that selectors may see, by `target: {dev: NAME}`, and that are never scored"),
     )
 
 
