@@ -8,6 +8,7 @@ from train.study import say
 from train.study.analysis import Analysis, Comparison, analyse_results
 from train.study.moments import ENOUGH
 from train.study.results import Results
+from train.study.skew import skewed
 
 
 def caveats(analysis: Analysis) -> list[str]:
@@ -118,7 +119,3 @@ def _alike(analysis: Analysis) -> str:
         f"Intervals speak of other draws of this pool. Two draws share up to {100 * tuned.max():.0f} % of the rows that an arm "
         f"picked ({arm} at {budget:,}); for other pools like this one intervals are wider: analyse with `--population pools`."
     )
-
-
-def skewed(analysis: Analysis) -> list[str]:
-    return []

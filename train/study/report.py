@@ -89,6 +89,11 @@ def _asked(analysis: Analysis, design: dict[str, Any]) -> list[Block]:
         f"{'seed' if len(results.seeds) == 1 else 'seeds'}; all arms of a draw share its part of the pool, its seeds, the order of "
         f"rows, and the items. Held equal: {held[design['equal']]}."
     )
+    if design["equal"] in ("tokens", "supervised_tokens"):
+        first += (
+            f" So a budget of N is that of N examples of {analysis.reference}; another arm takes as many of its picks as come "
+            "nearest to their tokens."
+        )
     second = (
         f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
         f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "
@@ -371,6 +376,10 @@ def _method(analysis: Analysis) -> str:
         else f"within {analysis.rule.delta} of what {analysis.reference} gained from its smallest budget to its largest, each test "
         "carrying the error of that gain too; where the gain itself is not shown, nothing is called equivalent"
     )
+    fitted = [view.curve.fitted for view in analysis.views if view.curve]
+    curve = "a cubic in log N, fitted to their scores" if fitted and all(fitted) else "straight in log N between them"
+    if any(fitted) and not all(fitted):
+        curve = "a cubic in log N where their scores follow one, else straight between them"
     ladder = ", ".join(f"{b:,}" for b in results.budgets(analysis.reference))
     return (
         "The score is bits per byte: the bits that the model needs for the held-out responses, given their prompts, over "
@@ -379,7 +388,7 @@ def _method(analysis: Analysis) -> str:
         f"where two one-sided tests, corrected alike, put the difference {margin}; in all other cases no difference was shown, "
         "which is not the same as none.\n\n"
         f"The worth m at N examples is such that {analysis.reference} with m N examples scores as the arm does with N. Its "
-        f"curve is straight in log N between its budgets ({ladder}); the interval holds each m whose difference has an interval "
+        f"curve over its budgets ({ladder}) is {curve}; the interval holds each m whose difference has an interval "
         "that holds zero (Fieller 1954). Beyond these budgets only a bound is given, and where the curve is not shown to get "
         "better from the first to the last, m is undefined.\n\n"
         "All of it speaks of this pool, this base model and rows like those held out."

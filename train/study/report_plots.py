@@ -137,6 +137,8 @@ def _scale_worth(axes: Axes, worths: list[Worth]) -> None:
     edges = [1.0, *(w.least for w in worths), *(w.most for w in worths)]
     low, high = min(edges), max(edges)
     ticks = [2.0**k for k in range(math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9) + 1)]
+    if len(ticks) > 7:  # no room for all their names
+        ticks = [t for t in ticks if int(np.log2(t)) % 2 == 0]
     axes.set_xscale("log")
     axes.set_xlim(low / 1.25, high * 1.25)
     axes.set_xticks(ticks, [f"{t:g}" if t >= 1 else f"1/{1 / t:g}" for t in ticks])
