@@ -394,14 +394,18 @@ def _factors(given: Any, ask: Ask) -> dict[str, dict[str, Any]]:
             continue
         wrong = [value for value in named.values() if not _fits(factor, value, ask)]
         if wrong:
-            ask.say(
-                f"the factor {factor} has the level {wrong[0]!r}; levels are as in {_FORMS[factor]}", "factors", factor
-            )
+            if factor not in _METHODS:  # of a method what is wrong has been said
+                ask.say(
+                    f"the factor {factor} has the level {wrong[0]!r}; levels are as in {_FORMS[factor]}",
+                    "factors",
+                    factor,
+                )
             continue
         out[factor] = named
     return out
 
 
+_METHODS = {"objective": "objectives", "tuning": "tuning"}  # factors whose levels are methods, and their rooms
 _FORMS = {
     "objective": "[response_only, instruction_modelling]",
     "tuning": "{full: full, lora: {lora: {rank: 8}}}",
@@ -418,9 +422,8 @@ _FORMS = {
 
 def _fits(factor: str, value: Any, ask: Ask) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if factor in ("objective", "tuning"):
-        room = {"objective": "objectives", "tuning": "tuning"}[factor]
-        return ask.method(room, value, "factors", factor) is not None
+    if factor in _METHODS:
+        return ask.method(_METHODS[factor], value, "factors", factor) is not None
     if factor == "model":
         return isinstance(value, str)
     if factor == "quality":

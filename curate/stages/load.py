@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
-from curate.contract import columns
+from curate.contract import columns, methods
 from curate.contract.code import missing_packages, source_and_versions
 from curate.contract.errors import DataError, WorkError
 from curate.contract.files import digest, read_json, write_json
@@ -15,8 +15,8 @@ from curate.contract.progress import bar
 from curate.load import records
 from curate.load.source import Source, template_sets
 from curate.rows import table
+from curate.run import sources
 from curate.run.job import Job, link
-from curate.run.sources import content, read_source
 from curate.run.stage import Before, Step
 
 if TYPE_CHECKING:
@@ -35,15 +35,20 @@ load:
 _SHARDS = 10_000  # numbers of shards that a source may use
 
 
+def options() -> tuple[methods.Parameter, ...]:
+    """Those that every source may take."""
+    return sources.options()
+
+
 def bind(given: list[Any], ask: Ask) -> Step | None:
-    sources: list[Source] = []
+    read: list[Source] = []
     for number, entry in enumerate(given):
-        source = read_source(entry, ask, number)
+        source = sources.read_source(entry, ask, number)
         if source is None:
             continue
-        if any(other.name == source.name for other in sources):
+        if any(other.name == source.name for other in read):
             ask.say(f"two sources are called '{source.name}'; give one of them another `name:`", number)
-        sources.append(source)
+        read.append(source)
     if not given:
         ask.say("`load` names no source")
     return Step(
@@ -51,17 +56,22 @@ def bind(given: list[Any], ask: Ask) -> Step | None:
         name="load",
         method="load",
         options={},
-        written=[{source.method.name: {"name": source.name, **source.options}} for source in sources],
-        methods=tuple(source.method for source in sources),
-        values={columns.SOURCE: frozenset(source.name for source in sources)},
-        bound=tuple(sources),
+        written=[{source.method.name: {"name": source.name, **source.options}} for source in read],
+        methods=tuple(source.method for source in read),
+        values={columns.SOURCE: frozenset(source.name for source in read)},
+        bound=tuple(read),
     )
 
 
 def reads(step: Step, before: Before) -> dict[str, Any]:
     return {
         "sources": [
-            {"name": source.name, "kind": source.method.name, **source.options, "content": content(source, before)}
+            {
+                "name": source.name,
+                "kind": source.method.name,
+                **source.options,
+                "content": sources.content(source, before),
+            }
             for source in step.bound
         ],
         "sets": template_sets(step.bound, before.recipe.folder, "record_hash"),
@@ -144,7 +154,7 @@ def _read(job: Job, number: int, source: Source, planned: dict[str, Any]) -> dic
             rows, removed = rows + kept.height, removed + gone.height
             licenses |= set(kept[columns.LICENSE].drop_nulls().unique())
             advance(kept.height)
-    found = content(source, job.before)
+    found = sources.content(source, job.before)
     if found != planned:
         shutil.rmtree(job.folder)
         raise WorkError(

@@ -21,7 +21,7 @@ from train import run
 from train.models import load_model, save_model
 from train.run import train
 
-QUICK = {"epochs": 1, "learning_rate": 1e-3, "batch": {"examples": 4}, "dtype": "float32"}
+QUICK = {"epochs": 1, "learning_rate": 1e-3, "batch": {"examples": 4}, "min_steps": 24, "dtype": "float32"}
 
 
 @pytest.fixture

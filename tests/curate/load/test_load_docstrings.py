@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,15 @@ def test_attached_docstrings_are_told_from_their_literal_arguments() -> None:
 
 
 # --- real packages ---------------------------------------------------------------------------------------------------
+
+
+def test_the_standard_library_is_read_without_its_tests_and_what_is_no_library() -> None:
+    rows = [row for row in docstrings.load(packages=["stdlib"]) if row.fields]
+    modules = {row.fields["module"].split(".")[0] for row in rows}
+    assert len(rows) > 1000 and {"json", "pathlib", "ast"} <= modules
+    assert modules.isdisjoint({"test", "idlelib", "site-packages", "stdlib", "numpy", "pip"})
+    assert {(row.license, row.fields["package"]) for row in rows} == {("PSF-2.0", "stdlib")}
+    assert docstrings.fingerprint(packages=["stdlib"]) == {"packages": {"stdlib": platform.python_version()}}
 
 
 def test_numpy_gives_a_thousand_records_with_those_of_its_c_functions() -> None:

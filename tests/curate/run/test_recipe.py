@@ -123,7 +123,68 @@ def test_random_longest_and_stratified_are_always_among_the_arms(small: Path) ->
 
 def test_the_tiny_model_asks_for_text_to_learn_from(small: Path) -> None:
     found = problems(small, RECIPE + "train: {model: tiny}\n")
-    assert any("set aside a share, as in `holdout: {fraction: 0.05, pretrain: 0.2}`" in problem for problem in found)
+    assert any("set a share aside, as in `holdout: {fraction: 0.05, pretrain: 0.2}`" in problem for problem in found)
+    of_its_own = "train: {model: tiny, pretrain: [{docstrings: {packages: [stdlib]}}]}\n"
+    small.write_text(RECIPE + of_its_own)
+    recipes.read(small)
+    both = RECIPE.replace("holdout: {rows: 6}", "holdout: {rows: 6, pretrain: 0.2}") + of_its_own
+    assert any("leave out one `pretrain`" in problem for problem in problems(small, both))
+    other = RECIPE + of_its_own.replace("model: tiny", "model: some/model")
+    assert any("`pretrain` is the text of a tiny base model" in problem for problem in problems(small, other))
+    wrong = RECIPE + of_its_own.replace("docstrings:", "dokstrings:")
+    assert any("unknown source 'dokstrings'" in problem for problem in problems(small, wrong))
+
+
+STUDY = (
+    RECIPE.replace("holdout: {rows: 6}", "holdout: {rows: 6, pretrain: 0.2}")
+    + "train: {model: tiny}\nstudy: {arms: {random: random, l: longest}, budgets: [4, 8], "
+)
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ("compare: [[l@4, random@9]]", "random has no budget 9; it has 4, 8"),
+        ("compare: [[l@4, fl@8]]", "there is no arm `fl`; there are random"),
+        ("compare: [[l@4, random]]", "names a budget on one side"),
+        ("delta: 10", None),
+        ("delta: ten", "delta is 'ten'; it is a difference above 0, or a share of the gain, as in 10%"),
+        ("reference: fl", "the reference `fl` is no arm"),
+        ("baselines: [best]", "`baselines` is a list of some of random, longest, stratified"),
+        ("budgets: [8, 4]", "`budgets` are whole numbers above 0 that grow"),
+        ("evaluate: {a: {wher: {}}}", "evaluation set a has no option 'wher'"),
+        ("evaluate: {a: {over: colour}}", "names the column `colour`, which held-out rows do not have"),
+        ("evaluate: {a: {arms: [fl]}}", "is about fl, which is no arm; there are random, l"),
+        ("evaluate: {a: {dev: -1}}", "asks for -1 dev rows"),
+        ("factors: {learning_rat: [1e-4, 1e-3]}", "there is no factor 'learning_rat'. Did you mean 'learning_rate'"),
+        ("factors: {learning_rate: [1e-4]}", "needs two levels or more"),
+        ("factors: {learning_rate: [1e-4, fast]}", "has the level 'fast'"),
+        ("factors: {tuning: [full, loar]}", "unknown tuning method 'loar'. Did you mean 'lora'"),
+        ("factors: {epochs: {a: 1, b: 2}, learning_rate: {a: 1e-4, b: 1e-3}}", "two conditions are called"),
+        ("factors: {epochs: [1, 2]}, cross: [[epochs, shots]]", "`cross` names shots, which is no factor"),
+        ("cross: some", "`cross` is `all`, or a list of lists"),
+        (
+            "arms: {random: random, t: {rds: {target: {dev: a}}}}",
+            "aims at the dev rows of 'a'; evaluation sets with `dev` rows: none",
+        ),
+        ("arms: {random: random, a/b: longest}", "has a / or @ in its name"),
+        ("equal: bytes", "'equal' is 'bytes'"),
+        ("pools: apart", "'pools' is 'apart'"),
+    ],
+)
+def test_what_a_study_cannot_do_is_said_before_anything_runs(small: Path, section: str, said: str | None) -> None:
+    study = STUDY
+    for word in ("arms", "budgets"):
+        if section.startswith(f"{word}:"):
+            study = study.replace(
+                {"arms": "arms: {random: random, l: longest}, ", "budgets": "budgets: [4, 8], "}[word], ""
+            )
+    if said is None:
+        small.write_text(study + section + "}\n")
+        recipes.read(small)
+        return
+    found = problems(small, study + section + "}\n")
+    assert any(said in problem for problem in found), found
 
 
 def test_a_missing_recipe_is_one_sentence(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from curate.contract.errors import ContractError, DataError, RecipeError
 from curate.contract.files import read_json
 from curate.contract.methods import find
 from curate.release.verify import verify
-from curate.rows.arms import write_subsets
+from curate.rows.arms import Arm, write_subsets
 from curate.rows.pool import Pool
 from curate.run import recipe as recipes
 from curate.run import runner
@@ -145,11 +145,11 @@ def test_the_report_command_prints_and_writes_what_the_manifest_holds(tmp_path: 
 def test_a_study_refuses_an_arm_whose_prefixes_are_no_smaller_choices(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     pool = Pool(pl.DataFrame({"id": [f"r{i:02d}" for i in range(40)]}), rng.normal(size=(40, 4)).astype(np.float32))
-    arms = {"c": (find("select", "centroid"), {})}
+    centroid = find("select", "centroid")
     with pytest.raises(DataError, match=r"the arm 'c' \(centroid\) chooses other rows for each budget"):
-        write_subsets(tmp_path / "two", pool, arms, [4, 8], 1, 0)
-    write_subsets(tmp_path / "one", pool, arms, [8], 1, 0)
-    write_subsets(tmp_path / "k", pool, {"c": (find("select", "centroid"), {"k": 3})}, [4, 8], 1, 0)
+        write_subsets(tmp_path / "two", pool, {"c": Arm(centroid, {}, 8)}, 1, 0)
+    write_subsets(tmp_path / "one", pool, {"c": Arm(centroid, {}, 8, prefixes=False)}, 1, 0)
+    write_subsets(tmp_path / "k", pool, {"c": Arm(centroid, {"k": 3}, 8)}, 1, 0)
 
 
 def test_a_column_of_the_source_itself_can_be_a_score_or_a_group(tmp_path: Path) -> None:
