@@ -8,28 +8,57 @@ from typing import Annotated
 import typer
 
 from curate.cli.arguments import Json
-from curate.cli.printing import print_table, say
+from curate.cli.printing import print_json, print_table, say
 from curate.contract.errors import RequestError
 
 
 def analyse(
-    results: Annotated[Path, typer.Argument(help="A study's results.parquet, or any table with the same columns.")],
+    results: Annotated[
+        list[Path], typer.Argument(help="A study's results.parquet, or tables of anybody's: .csv, .jsonl, .parquet.")
+    ],
+    named: Annotated[
+        str,
+        typer.Option("--map", help="Their columns for ours, as in arm=method,budget=n,value=accuracy,model=@folder."),
+    ] = "",
+    reference: Annotated[str, typer.Option(help="The arm that all others are compared with.")] = "random",
+    higher_is_better: Annotated[bool, typer.Option("--higher-is-better")] = False,
+    delta: Annotated[
+        str, typer.Option(help="What counts as no difference: 0.02, or 10% of the reference's gain.")
+    ] = "10%",
+    baseline: Annotated[
+        list[Path] | None, typer.Option(help="The untuned model's values, by the same map; once a file.")
+    ] = None,
+    compare: Annotated[list[str] | None, typer.Option(help="A question, as in fl@500,random@2000; once each.")] = None,
+    pools: Annotated[
+        bool, typer.Option("--pools", help="Intervals over pools like this one, not over other draws of it.")
+    ] = False,
+    new_tasks: Annotated[bool, typer.Option("--new-tasks", help="Intervals over items of new tasks.")] = False,
     as_json: Json = False,
 ) -> None:
-    """The study's statistics from a results table: means, intervals, m(N), the headline."""
-    import pyarrow.parquet as pq
+    """What results say, and how surely: a study's own, or a table of anybody's with arms, budgets and seeds."""
+    from curate.report import analysed
 
-    from curate.stages import study
-    from train.study.analysis import analyse
-    from train.study.facts import facts as summarise
-
-    if not results.is_file():
-        raise RequestError(f"{results}: no such file; a study writes its results.parquet into WORK/study")
-    facts = summarise(analyse(pq.read_table(results)))
+    how = {
+        "population": "pools like it" if pools else "this pool",
+        "tasks": "new tasks" if new_tasks else "these tasks",
+    }
+    asked = {"compare": [question.split(",") for question in compare or []], "delta": _delta(delta), **how}
+    shown = analysed.analysed(
+        results, named, reference=reference, higher_is_better=higher_is_better, baseline=baseline or [], **asked
+    )
     if as_json:
-        return print_table(facts["table"], True)
-    for shown in study.shows(facts):
-        say(shown) if isinstance(shown, str) else print_table(shown[1])
+        return print_json(shown.facts)
+    for title, rows in shown.tables:
+        print_table(rows, title=title)
+    for sentence in shown.sentences:
+        say(f"{sentence}\n")
+
+
+def _delta(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def eval(

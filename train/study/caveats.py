@@ -117,5 +117,5 @@ def _alike(analysis: Analysis) -> str:
     arm, budget = results.tuned[int(tuned.argmax())]
     return (
         f"Intervals speak of other draws of this pool. Two draws share up to {100 * tuned.max():.0f} % of the rows that an arm "
-        f"picked ({arm} at {budget:,}); for other pools like this one intervals are wider: analyse with `--population pools`."
+        f"picked ({arm} at {budget:,}); for other pools like this one intervals are wider: `tamis analyse --pools`."
     )

@@ -16,16 +16,25 @@ of examples, and m is undefined.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import optimize
 
-from train.study.moments import LEVEL, Estimate, Moments
+from train.study.moments import LEVEL, Estimate
 from train.study.results import Cell
 
 GRID = 1024  # points, evenly spaced in log N, at which m's interval is looked for
 _DEGREE = 3
 _ENOUGH = 5  # budgets for a fitted curve
+
+
+class Means(Protocol):
+    """Means of cells, float64 (C,), and the interval of any contrast of them (train/study/moments.py, records.py)."""
+
+    mean: np.ndarray
+
+    def estimate(self, contrast: np.ndarray) -> Estimate: ...
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Curve:
         return self.gain.p_above <= 1 - LEVEL
 
 
-def curve(moments: Moments, cells: list[Cell], reference: str, better: int) -> Curve | None:
+def curve(moments: Means, cells: list[Cell], reference: str, better: int) -> Curve | None:
     """The reference's curve, or None where it has a single budget. better: -1 where a lower score is better, 1 where a higher."""
     places = [(budget, place) for place, (arm, budget) in enumerate(cells) if arm == reference and budget > 0]
     if len(places) < 2:
@@ -90,7 +99,7 @@ def curve(moments: Moments, cells: list[Cell], reference: str, better: int) -> C
     return Curve(budgets, own, gain, len(budgets) >= _ENOUGH and _follows(moments, budgets, own))
 
 
-def _follows(moments: Moments, budgets: list[int], own: list[int]) -> bool:
+def _follows(moments: Means, budgets: list[int], own: list[int]) -> bool:
     """Whether no budget's score lies off the fitted curve by more than noise."""
     log_budgets = np.log(budgets)
     off = np.zeros((len(own), len(moments.mean)))
@@ -116,7 +125,7 @@ def gain_contrast(n_cells: int, first: int, last: int, better: int) -> np.ndarra
     return contrast
 
 
-def worth(moments: Moments, cell: Cell, own: int, reference: Curve, better: int) -> Worth:
+def worth(moments: Means, cell: Cell, own: int, reference: Curve, better: int) -> Worth:
     """m at one cell. own: its place among the moments' cells. Cost: GRID intervals."""
     arm, budget = cell
     least, most = reference.budgets[0] / budget, reference.budgets[-1] / budget

@@ -1,0 +1,271 @@
+"""Results of several models and tasks with a few seeds each, as papers publish them: one number a run.
+
+With fewer than five seeds the spread of one comparison is hardly known. What the runs of one task and model have in common is
+how far a seed moves them: the residual mean square of the two-way layout of cells (an arm at a budget) by seeds, a randomised
+block design (Fisher 1935), has (C - 1)(S - 1) degrees of freedom, and a contrast x of cell means the variance
+MS / S * sum x^2. It takes the spread as the same for all cells of a task and model; Levene's test says where that is doubtful.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from scipy import stats
+
+from curate.contract.errors import ContractError, RequestError
+from train.study.moments import LEVEL, Estimate, holm
+from train.study.results import Cell
+from train.study.worth import Curve, Worth, curve, worth
+
+
+class Pooled:
+    """Cell means with one spread for all of them: what `train.study.worth` needs of moments. values: float64 (C, S)."""
+
+    def __init__(self, values: np.ndarray):
+        self.mean = values.mean(axis=1)
+        n_cells, self.n_seeds = values.shape
+        left = values - self.mean[:, None] - values.mean(axis=0) + values.mean()
+        self.free = (n_cells - 1) * (self.n_seeds - 1)
+        self.square = float((left**2).sum() / self.free) if self.free else np.nan
+        self.levene = float(stats.levene(*values).pvalue) if self.n_seeds > 2 and self.square > 0 else 1.0  # pyright: ignore
+
+    def estimate(self, contrast: np.ndarray) -> Estimate:
+        """The t interval of a contrast whose weights add up to zero, float64 (C,), or of many, (…, C)."""
+        value = contrast @ self.mean
+        draws = self.square / self.n_seeds * (contrast**2).sum(axis=-1)
+        return _interval(value, draws, self.free)
+
+
+def _interval(value: np.ndarray, variance: np.ndarray, free: float) -> Estimate:
+    error = np.maximum(np.sqrt(variance), 1e-12)
+    half = stats.t.ppf(0.5 + LEVEL / 2, free) * error
+    p = 2 * stats.t.sf(np.abs(value) / error, free)
+    return Estimate(
+        value, value - half, value + half, error, np.full_like(error, free), p, variance, np.zeros_like(error)
+    )
+
+
+@dataclass(frozen=True)
+class Gap:
+    """An arm less the reference. p_holm: over all of one model and task, or of one model's means over tasks."""
+
+    arm: str
+    budget: int
+    difference: Estimate
+    p_holm: float
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """One task under one model. values: float64 (C, S). untuned: the model's own score, if known."""
+
+    model: str
+    task: str
+    cells: list[Cell]
+    values: np.ndarray
+    pooled: Pooled
+    gaps: list[Gap]
+    curve: Curve | None
+    worths: list[Worth]
+    untuned: float | None
+
+
+@dataclass(frozen=True)
+class Records:
+    """means: of each model its arms' mean gaps over tasks. better: 1 where a higher value is better, -1 where a lower."""
+
+    reference: str
+    better: int
+    seeds: int
+    blocks: list[Block]
+    means: dict[str, list[Gap]]
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(block.model for block in self.blocks))
+
+
+def analyse_records(
+    table: pa.Table, *, reference: str, higher_is_better: bool, baseline: pa.Table | None = None
+) -> Records:
+    """table: arm, budget, seed, task (or item), value, and model, if there are several (train/study/reading.py); rows of one run
+    and task are averaged. baseline: value, task, model of the untuned models.
+
+    Raises ContractError where a run is missing or doubled; RequestError where there is one arm, one seed, no reference, or every value is the same.
+    """
+    better = 1 if higher_is_better else -1
+    values = _values(table, reference)
+    untuned = {} if baseline is None else _untuned(baseline, values)
+    blocks = [
+        _block(model, task, cells, some, reference, better, untuned.get((model, task)))
+        for (model, task), (cells, some) in values.items()
+    ]
+    models = list(dict.fromkeys(block.model for block in blocks))
+    means = {model: _means([block for block in blocks if block.model == model], better) for model in models}
+    return Records(reference, better, blocks[0].values.shape[1], blocks, means)
+
+
+def _values(table: pa.Table, reference: str) -> dict[tuple[str, str], tuple[list[Cell], np.ndarray]]:
+    """For each model and task the cells, the reference first, and their values: float64 (C, S)."""
+    for name in ("arm", "seed", "value"):
+        if name not in table.column_names:
+            raise RequestError(
+                f"the results have no column for {name}; say which it is, as in `--map {name}=THEIRS`; they have "
+                f"{', '.join(n for n in table.column_names if n != 'where')}"
+            )
+    found: dict[tuple[str, str], dict[tuple[str, int, int], list[tuple[str, float, str]]]] = {}
+    for row in table.to_pylist():
+        task = row.get("task") or row.get("item") or "all"
+        key = (row["arm"], row.get("budget") or 1, (row.get("draw") or 0) * 1_000_003 + row["seed"])
+        item = row.get("item") or task
+        found.setdefault((row.get("model") or "the model", task), {}).setdefault(key, []).append(
+            (item, row["value"], row["where"])
+        )
+    arms = sorted({key[0] for runs in found.values() for key in runs}, key=lambda arm: (arm != reference, arm))
+    if reference not in arms:
+        raise RequestError(f"the reference `{reference}` is not among the arms; there are {', '.join(arms)}")
+    if len(arms) < 2:
+        raise RequestError(f"there is one arm, {arms[0]}: nothing to compare it with")
+    out = {}
+    for (model, task), runs in sorted(found.items()):
+        cells: list[Cell] = sorted({key[:2] for key in runs}, key=lambda cell: (arms.index(cell[0]), cell[1]))
+        seeds = sorted({key[2] for key in runs})
+        _check(model, task, cells, seeds, runs)
+        if len(seeds) < 2:
+            raise RequestError(
+                f"{task} under {model} has one seed: how far a seed moves a score is not known, and no interval can be given"
+            )
+        values = np.array([[np.mean([v for _, v, _ in runs[*cell, seed]]) for seed in seeds] for cell in cells])
+        out[model, task] = cells, values
+    every = np.concatenate([values.reshape(-1) for _, values in out.values()])
+    if (every == every[0]).all():
+        raise RequestError(f"every value is {every[0]:g}: the metric is constant, and nothing can be compared")
+    return out
+
+
+def _check(
+    model: str, task: str, cells: list[Cell], seeds: list[int], runs: dict[Any, list[tuple[str, float, str]]]
+) -> None:
+    missing = [(cell, seed) for cell in cells for seed in seeds if (*cell, seed) not in runs]
+    if missing:
+        (arm, budget), seed = missing[0]
+        raise ContractError(
+            f"{len(missing)} of {len(cells) * len(seeds)} runs of {task} under {model} are missing, first {arm} at {budget:,}, seed {seed % 1_000_003}; "
+            "every arm needs the same seeds at all of its budgets"
+        )
+    for (arm, budget, seed), rows in runs.items():
+        items = [item for item, _, _ in rows]
+        twice = next((i for i, item in enumerate(items) if item in items[:i]), None)
+        if twice is not None:
+            first = items.index(items[twice])
+            raise ContractError(
+                f"{rows[twice][2]}: {arm} at {budget:,}, seed {seed % 1_000_003}, of {items[twice]} under {model} stands twice, first in {rows[first][2]}"
+            )
+
+
+def _untuned(baseline: pa.Table, values: dict[tuple[str, str], Any]) -> dict[tuple[str, str], float]:
+    out: dict[tuple[str, str], list[float]] = {}
+    for row in baseline.to_pylist():
+        task = row.get("task") or row.get("item") or "all"
+        out.setdefault((row.get("model") or "the model", task), []).append(row["value"])
+    if missing := [key for key in values if key not in out]:
+        model, task = missing[0]
+        raise ContractError(f"the baseline lacks {task} under {model}; it has {', '.join(sorted({t for _, t in out}))}")
+    return {key: float(np.mean(some)) for key, some in out.items()}
+
+
+def _block(
+    model: str, task: str, cells: list[Cell], values: np.ndarray, reference: str, better: int, untuned: float | None
+) -> Block:
+    pooled = Pooled(values)
+    others = [cell for cell in cells if cell[0] != reference and (reference, cell[1]) in cells]
+    contrasts = [_apart(cells, cell, (reference, cell[1])) for cell in others]
+    gaps = _judged(others, [pooled.estimate(x) for x in contrasts], better)
+    line = curve(pooled, cells, reference, better)
+    worths = [] if line is None else [worth(pooled, cell, cells.index(cell), line, better) for cell in others]
+    return Block(model, task, cells, values, pooled, gaps, line, worths, untuned)
+
+
+def _apart(cells: list[Cell], one: Cell, other: Cell) -> np.ndarray:
+    contrast = np.zeros(len(cells))
+    contrast[cells.index(one)] += 1
+    contrast[cells.index(other)] -= 1
+    return contrast
+
+
+def _judged(cells: list[Cell], differences: list[Estimate], better: int) -> list[Gap]:
+    corrected = holm([float(d.p) for d in differences])
+    return [
+        Gap(arm, budget, d, p, "not shown" if p > 1 - LEVEL else "better" if better * d.value > 0 else "worse")
+        for (arm, budget), d, p in zip(cells, differences, corrected, strict=True)
+    ]
+
+
+def _means(blocks: list[Block], better: int) -> list[Gap]:
+    """Gaps in the mean over tasks, which are taken as they are: Satterthwaite's degrees of freedom."""
+    cells = [
+        (g.arm, g.budget)
+        for g in blocks[0].gaps
+        if all((g.arm, g.budget) in {(o.arm, o.budget) for o in b.gaps} for b in blocks)
+    ]
+    out = []
+    for cell in cells:
+        own = [next(g.difference for g in block.gaps if (g.arm, g.budget) == cell) for block in blocks]
+        variances = np.array([float(d.variance_draws) for d in own]) / len(own) ** 2
+        total = float(variances.sum())
+        free = total**2 / float((variances**2 / [float(d.degrees_of_freedom) for d in own]).sum()) if total > 0 else 1.0
+        out.append(_interval(np.asarray(np.mean([float(d.value) for d in own])), np.asarray(total), free))
+    return _judged(cells, out, better)
+
+
+# --- what a reader should know ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Curse:
+    """Taking the best of several arms, in the mean over tasks, models and budgets: what its mean over all seeds says, what the
+    seeds say that had no part in the choice, and the observed gain shrunken by what noise alone would spread arms."""
+
+    arms: int
+    observed: float
+    honest: float
+    shrunken: float
+
+
+def curse(records: Records) -> Curse:
+    observed, honest, shrunken = [], [], []
+    n_arms = 0
+    for block in records.blocks:
+        for budget in sorted({g.budget for g in block.gaps}):
+            own = [block.cells.index((g.arm, budget)) for g in block.gaps if g.budget == budget]
+            gain = records.better * (block.values[own] - block.values[block.cells.index((records.reference, budget))])
+            n_arms = max(n_arms, len(own))
+            mean = gain.mean(axis=1)
+            observed.append(mean.max())
+            for seed in range(gain.shape[1]):
+                others = np.delete(gain, seed, axis=1).mean(axis=1)
+                honest.append(gain[others.argmax(), seed])
+            noise = block.pooled.square / block.pooled.n_seeds
+            kept = max(0.0, 1 - noise / mean.var(ddof=1)) if len(mean) > 1 and mean.var() > 0 else 0.0
+            shrunken.append(mean.mean() + kept * (mean.max() - mean.mean()))
+    return Curse(n_arms, *(float(np.mean(some)) for some in (observed, honest, shrunken)))
+
+
+def hurt(records: Records) -> dict[str, tuple[int, int, int]]:
+    """Of each model: cells (an arm at a budget, on a task), those below the untuned model, and those shown to be (one cell by
+    itself, 5 %, not corrected)."""
+    out: dict[str, tuple[int, int, int]] = {}
+    for block in records.blocks:
+        if block.untuned is None:
+            continue
+        gap = records.better * (block.pooled.mean - block.untuned)
+        error = np.sqrt(block.values.var(axis=1, ddof=1).mean() / block.pooled.n_seeds)
+        free = len(block.cells) * (block.pooled.n_seeds - 1)
+        shown = gap < -stats.t.ppf(LEVEL, free) * error
+        n, below, sure = out.get(block.model, (0, 0, 0))
+        out[block.model] = n + len(gap), below + int((gap < 0).sum()), sure + int(shown.sum())
+    return out
