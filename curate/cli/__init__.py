@@ -12,7 +12,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from curate.cli import cache, calibrate, look, machine, measure, models, release, run, templates
+from curate.cli import cache, calibrate, look, machine, measure, models, release, run, study, templates
 from curate.contract import faults
 from curate.contract.errors import RequestError, TamisError
 
@@ -30,8 +30,8 @@ app.add_typer(templates.app, name="templates")
 app.add_typer(cache.app, name="cache")
 app.add_typer(models.app, name="models")
 for command in (  # in the order of `tamis --help`
-    *(run.run, look.show, look.funnel, machine.methods, run.train, run.study, measure.analyse, measure.eval),
-    calibrate.calibrate,
+    *(run.run, look.show, look.funnel, machine.methods, run.train, study.study, study.floor),
+    *(measure.analyse, measure.eval, calibrate.calibrate),
     *(release.card, look.report, release.verify, machine.doctor, run.demo),
 ):
     app.command()(command)

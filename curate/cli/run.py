@@ -14,7 +14,7 @@ from curate.cli.printing import print_funnel, print_json, print_table, say, warn
 if TYPE_CHECKING:
     from curate.run.recipe import Recipe
 
-_CORES = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
     ] = None,
     sets: Sets = None,
     until: Annotated[str | None, typer.Option(metavar="STAGE", help="Stop after this stage.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes; the output is the same for any number.")] = _CORES,
+    workers: Annotated[int, typer.Option(help="Processes; the output is the same for any number.")] = CORES,
     plan: Annotated[bool, typer.Option("--plan", help="Only say what would run and what is cached.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -55,15 +55,10 @@ def train(recipe: RecipePath, work: Annotated[Path | None, typer.Option()] = Non
     run(recipe, work=work, sets=sets, until="model")
 
 
-def study(recipe: RecipePath, work: Annotated[Path | None, typer.Option()] = None, sets: Sets = None) -> None:
-    """Measure what one selected example is worth, as the recipe's `study:` says."""
-    run(recipe, work=work, sets=sets, until="study")
-
-
 def demo(
     work: Annotated[Path, typer.Option(help="Where everything is written.")] = Path("work/demo"),
     sets: Sets = None,
-    workers: Annotated[int, typer.Option(help="Processes.")] = _CORES,
+    workers: Annotated[int, typer.Option(help="Processes.")] = CORES,
 ) -> None:
     """The whole of the mission on the docstrings of the installed packages: no download, under ten minutes on 2 cores."""
     from curate.contract.paths import library

@@ -56,6 +56,18 @@ def settings(step: Step, folder: Path) -> dict[str, Any]:
     return {**own, "model": training.model_path(folder, own["model"])}
 
 
+def study_options(job: Job, step: Step) -> dict[str, Any]:
+    """The options of `train.study.run.study` that the recipe gives. step: its `study`."""
+    return {
+        **step.bound,
+        "train": settings(job.before.need("train").step, job.recipe.folder),
+        "base_texts": texts(job),
+        "seed": job.seed,
+        "folder": job.recipe.folder,
+        "plan_file": job.work / "study-plan.json",
+    }
+
+
 def texts(job: Job) -> list[str] | None:
     """What a tiny base model is pretrained on, in the order of ids: the records of the sources that `train: pretrain` names,
     or those that the holdout set aside for it; None where there is neither."""

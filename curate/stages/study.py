@@ -31,7 +31,7 @@ study:
   budgets: [64, 256, 1024]
   draws: 5"""
 _TRAIN = Path(trainer.__file__).parent
-_FILLED = ("out", "arms", "folder", "train", "seed", "workers", "base_texts", "name")
+_FILLED = ("out", "arms", "folder", "train", "seed", "workers", "base_texts", "name", "plan_file")
 _PICKING = (  # what curate/stages/arms.py makes of the section
     Parameter("arms", "dict", REQUIRED, "a name and a selector, without its budget, for each arm"),
     Parameter("budgets", "list[int]", REQUIRED, "how many examples each arm is trained on, smallest first; factors of two serve m best"),
@@ -126,15 +126,7 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 
     arms = job.done(job.before.need("arms"))
     facts = study(
-        job.folder,
-        arms=arms.folder,
-        train=base_model.settings(job.before.need("train").step, job.recipe.folder),
-        base_texts=base_model.texts(job),
-        name=job.recipe.name,
-        seed=job.seed,
-        workers=job.workers,
-        folder=job.recipe.folder,
-        **step.bound,
+        job.folder, arms=arms.folder, name=job.recipe.name, workers=job.workers, **base_model.study_options(job, step)
     )
     return {**facts, **arms.facts}
 

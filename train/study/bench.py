@@ -93,7 +93,7 @@ class Worker:
         that diverges has the scores of a guess among all tokens."""
         began = time.perf_counter()
         bench = self.benches[run.bench]
-        model = copy.deepcopy(self._loaded(bench.base))
+        model = copy.deepcopy(self.loaded(bench.base))
         facts: dict[str, Any] = {"examples": len(run.ids), "seed": run.run_seed, "diverged": None}
         if run.ids:
             model, trained = self._tuned(model, run, bench)
@@ -109,7 +109,8 @@ class Worker:
         columns = {"item": names, "bits": bits, "bytes": scores.bytes, "tokens": scores.tokens}
         return Result(facts, pa.table(columns))
 
-    def _loaded(self, base: Path) -> Any:
+    def loaded(self, base: Path) -> Any:
+        """The base model, which the caller copies before it trains."""
         if base != self.base:
             self.model = None  # before the next one is loaded
             self.model, _ = load_model(str(base))

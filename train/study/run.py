@@ -62,6 +62,7 @@ def study(
     seed: int = 0,
     workers: int = 1,
     folder: Path | None = None,
+    plan_file: Path | None = None,
 ) -> dict[str, Any]:
     """Trains, scores, analyses and reports; returns the facts (headline, sentences, table, design).
 
@@ -76,7 +77,7 @@ def study(
     population: "this pool", other draws of it, or "pools like it". tasks: "these tasks", items of them, or "new tasks".
     base_texts: what ``model: tiny`` is pretrained on. name: what the report calls it. seed: of the runs and of the choice of
     items. workers: processes, of one thread each, spread over the GPUs where there are some. folder: the recipe's, where
-    tuning methods and objectives of its own may stand.
+    tuning methods and objectives of its own may stand. plan_file: where the plan is kept; OUT/plan.json, if left out.
 
     Cost: (conditions × budgets × draws × seeds) runs of epochs N / batch steps.
     """
@@ -85,8 +86,10 @@ def study(
         arms, train=train, draws=draws, seeds=seeds, equal=equal, items=items, reference=reference,
         base_texts=base_texts, seed=seed, folder=folder,
     )  # fmt: skip
-    asked = {"equal": equal, "reference": reference, "delta": delta, "compare": compare}
-    before = preregister(out, laid, {**asked, "population": population, "tasks": tasks, "seed": seed})
+    before = preregister(
+        plan_file or out / "plan.json", laid, equal=equal, reference=reference, delta=delta, compare=compare,
+        population=population, tasks=tasks, seed=seed,
+    )  # fmt: skip
     results = train_all(laid.runs, laid.benches, workers)
 
     analysis = analyse(
@@ -118,10 +121,10 @@ def lay_out(arms: Path, *, reference: str, equal: str, **options: Any) -> Plan:
     return plan(conditions, holdout=Path(arms) / "holdout.parquet", reference=reference, equal=equal, **options)
 
 
-def preregister(out: Path, laid: Plan, asked: dict[str, Any]) -> dict[str, Any]:
-    """Writes what will be trained and asked into plan.json, once: a plan that was changed since is kept beside the first.
+def preregister(path: Path, laid: Plan, **asked: Any) -> dict[str, Any]:
+    """Writes what will be trained and asked, once: a plan that was changed since is kept beside the first.
 
-    Gives `plan`, the hash of this plan, and `first_plan`, that of the first one of this folder.
+    Gives `plan`, the hash of this plan, and `first_plan`, that of the first one that was written there.
     """
     content = {
         **asked,
@@ -132,14 +135,13 @@ def preregister(out: Path, laid: Plan, asked: dict[str, Any]) -> dict[str, Any]:
         "runs": [run.key for run in laid.runs],
     }
     hashed = digest(content)
-    first = out / "plan.json"
     try:
-        known = read_json(first)["hash"]
+        known = read_json(path)["hash"]
     except FileNotFoundError:
         known = hashed
-        write_json(first, {"hash": hashed, **content})
+        write_json(path, {"hash": hashed, **content})
     if known != hashed:
-        write_json(out / "plan-changed.json", {"hash": hashed, **content})
+        write_json(path.with_name(f"{path.stem}-changed.json"), {"hash": hashed, **content})
     return {"plan": hashed, "first_plan": known}
 
 
