@@ -216,7 +216,7 @@ def test_contrasts_through_covariances_equal_the_anova_of_the_difference():
     left = r - r.mean(axis=1, keepdims=True) - r.mean(axis=0)
     items = max(r.mean(axis=0).var(ddof=1) / 40 - (left**2).sum() / (5 * 39) / 240, 0)
     assert (found.value, found.variance_draws, found.variance_items) == pytest.approx((value, draws, items))
-    assert found.degrees_of_freedom == pytest.approx(min((draws + items) ** 2 / (draws**2 / 5), 39))
+    assert found.degrees_of_freedom == pytest.approx(min(5 * (1 + 3 / 5 * items / draws) ** 2, 39))
 
 
 def test_fewer_than_five_draws_speak_of_items_only_and_say_so():
