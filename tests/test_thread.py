@@ -66,8 +66,8 @@ def done(home: Path) -> Path:
 def test_the_study_leaves_results_subsets_and_a_report(done: Path) -> None:
     results = pl.read_parquet(done / "study" / "results.parquet")
     assert {"arm", "budget", "draw", "seed", "item", "value"} <= set(results.columns)
-    assert set(results["arm"]) == {"random", "fl", "longest", "stratified"}
-    assert results.group_by("arm", "budget", "draw").len().height == 4 * 2 * 2
+    assert set(results["arm"]) == {"random", "fl", "longest", "stratified", "untuned"}
+    assert results.group_by("arm", "budget", "draw").len().height == 4 * 2 * 2 + 1
     held_out = set(tamis.load(done, "holdout", removed=True)["id"])
     assert set(results["item"]) <= held_out
     page = (done / "study" / "report.html").read_text()
@@ -107,6 +107,83 @@ def test_a_second_run_trains_nothing(home: Path, done: Path) -> None:
 def test_a_changed_study_option_reruns_the_study_alone(home: Path, done: Path, tmp_path: Path) -> None:
     shutil.copytree(done, tmp_path / "work")
     assert tamis.run(home / "recipe.yaml", work=tmp_path / "work", sets={"study.delta": 0.1}).done == ["study"]
+
+
+QUESTIONS = """\
+train: {model: base, epochs: 1, learning_rate: 1e-2, batch: {examples: 4}, max_length: 128}
+study:
+  evaluate:
+    breadth: {over: [source], arms: [fl]}
+    aim: {where: {source: second}, dev: 1, arms: [targeted]}
+  arms: {random: random, fl: facility_location, targeted: {rds: {target: {dev: aim}}}}
+  baselines: [random]
+  factors: {learning_rate: {fast: 1e-2, slow: 1e-3}, templates: [1, all]}
+  budgets: [2, 4]
+  reference_budgets: [8]
+  draws: 2
+  equal: tokens
+  delta: 0.05
+"""
+
+
+@pytest.fixture(scope="module")
+def asked(home: Path) -> Path:
+    (home / "questions.yaml").write_text(
+        RECIPE.replace("name: small", "name: questions").replace("{rows: 6}", "{rows: 10}") + QUESTIONS
+    )
+    tamis.run(home / "questions.yaml", work=home / "questions")
+    return home / "questions"
+
+
+def test_a_study_of_questions_has_its_sets_conditions_and_effects(asked: Path) -> None:
+    results = pl.read_parquet(asked / "study" / "results.parquet")
+    plain = {"random", "fl", "targeted"}
+    levels = {f"{arm}/{level}" for arm in plain for level in ("slow", "templates=all")}
+    assert set(results["arm"]) == {*plain, *levels, "untuned"}
+    assert set(results.filter(pl.col("arm") == "random")["budget"]) == {2, 4, 8}
+    inside = {name: set(results.filter(pl.col(f"in.{name}").is_not_null())["arm"]) for name in ("breadth", "aim")}
+    assert inside["aim"] == {name for name in results["arm"] if not name.startswith("fl")}
+    assert inside["breadth"] == {name for name in results["arm"] if not name.startswith("targeted")}
+    assert set(results["in.breadth"].drop_nulls()) == {"first", "second"}
+    assert set(results["factor.learning_rate"].drop_nulls()) == {"fast", "slow"}
+    facts = read_json(asked / "study" / "analysis.json")
+    assert {(e["factor"], e["level"]) for e in facts["effects"]} == {
+        ("learning_rate", "slow"),
+        ("templates", "templates=all"),
+    }
+
+
+def test_dev_rows_are_shown_to_the_selector_and_neither_picked_nor_scored(asked: Path) -> None:
+    held_out = set(tamis.load(asked, "holdout", removed=True)["id"])
+    scored = set(pl.read_parquet(asked / "arms" / "holdout.parquet")["id"])
+    assert len(held_out - scored) == 1  # the dev row
+    for path in (asked / "arms").rglob("subsets*/*/*.parquet"):
+        assert not set(pl.read_parquet(path)["id"]) & held_out
+
+
+def test_arms_of_equal_tokens_are_given_about_as_much(asked: Path) -> None:
+    runs = pl.read_parquet(asked / "study" / "runs.parquet").filter(pl.col("budget") == 4)
+    tokens = dict(runs.group_by("arm").agg(pl.col("tokens").sum()).iter_rows())
+    assert tokens["fl"] == pytest.approx(tokens["random"], rel=0.35)
+
+
+def test_what_a_study_takes_and_can_show_is_said_before_it_trains(home: Path, asked: Path, tmp_path: Path) -> None:
+    def said(*command: str) -> str:
+        done = subprocess.run([sys.executable, "-m", "curate.cli", *command], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return " ".join(done.stdout.split())
+
+    recipe, work = str(home / "questions.yaml"), str(tmp_path / "work")
+    first = said("study", recipe, "--work", work, "--plan", "--prereg")
+    plan = read_json(tmp_path / "work" / "study-plan.json")
+    assert f"The plan {plan['hash']} is written down" in first
+    assert "runs, 0 of them to be trained" in first  # the store has them from the study of the fixture
+    assert "`tamis floor questions.yaml` measures it" in first
+    assert not (tmp_path / "work" / "study").exists()
+    noise = said("floor", recipe, "--work", work, "--budget", "4")
+    assert noise.startswith("A difference below 0.") and "one comparison of two arms of 4 examples, 2 draws" in noise
+    then = said("study", recipe, "--work", work, "--power", "0.5")
+    assert "(noise: of tamis floor)" in then and "To show 0.5 it takes" in then
 
 
 @pytest.mark.slow

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from curate.contract.errors import RequestError
 from curate.contract.files import read_json
 from curate.run import base_model
@@ -85,9 +87,12 @@ def floored(recipe: Recipe, work: Path, workers: int, budget: int | None) -> Tol
     draws = asked.pop("draws")
     facts = floor(work / "floor", arms=work / "arms", budget=budget, draws=draws, workers=workers, **asked)
     parts = facts["components"]
+    design = f"{facts['draws']} draws and {facts['items']:,} {'item' if facts['items'] == 1 else 'items'}"
     lines = [
-        f"A difference below {facts['smallest']:.3f} bits per byte is noise: one comparison of two arms of {facts['budget']:,} examples, {facts['draws']} "
-        f"draws and {facts['items']:,} items shows it in fewer than 80 % of cases.",
+        f"A difference below {facts['smallest']:.3f} bits per byte is noise: one comparison of two arms of {facts['budget']:,} examples, {design} "
+        "shows it in fewer than 80 % of cases."
+        if np.isfinite(facts["smallest"])
+        else f"No difference is more than noise with {design}: hold out more rows.",
         f"Standard deviations: {parts['draws'] ** 0.5:.4f} from draw to draw, {parts['items'] ** 0.5:.4f} from item to item, "
         f"{parts['residual'] ** 0.5:.4f} of an item in a draw.",
     ]

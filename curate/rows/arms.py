@@ -41,9 +41,10 @@ class Arm:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What arms hold the same of: for each row its tokens, and how many of the reference's first picks all must reach."""
+    """What arms hold the same of: for each row its tokens, under every rendering of the rows that the study has, and how many of
+    the reference's first picks all must reach."""
 
-    of_row: dict[str, int]
+    of_row: list[dict[str, int]]
     reference: str
     budget: int
 
@@ -85,22 +86,22 @@ def write_subsets(
                 path = folder / name / f"{number}.parquet"
                 if not path.is_file():
                     rows = pool.take(drawn(pool.ids, number, seed, parts)) if rows is None else rows
-                    least = _least(folder, tokens, number) if tokens and name != tokens.reference else 0
+                    least = _least(folder, tokens, number) if tokens and name != tokens.reference else []
                     _write(path, name, arm, rows, draw(seed, "study.arm", str(number)) % 2**31, tokens, least)
                 advance(1)
 
 
-def _least(folder: Path, tokens: Tokens, number: int) -> int:
-    """The tokens of the reference's first picks on a draw."""
+def _least(folder: Path, tokens: Tokens, number: int) -> list[int]:
+    """The tokens of the reference's first picks on a draw, under every rendering."""
     picked = pl.read_parquet(folder / tokens.reference / f"{number}.parquet").sort(columns.RANK)[columns.ID]
-    return sum(tokens.of_row[id] for id in picked[: tokens.budget])
+    return [sum(of_row[id] for id in picked[: tokens.budget]) for of_row in tokens.of_row]
 
 
-def _write(path: Path, name: str, arm: Arm, rows: Pool, seed: int, tokens: Tokens | None, least: int) -> None:
+def _write(path: Path, name: str, arm: Arm, rows: Pool, seed: int, tokens: Tokens | None, least: list[int]) -> None:
     budget = arm.budget
     while True:
         ids, picks = _picked(name, arm, rows, budget, seed)
-        if tokens is None or sum(tokens.of_row[id] for id in ids) >= least:
+        if tokens is None or all(sum(of[id] for id in ids) >= n for of, n in zip(tokens.of_row, least, strict=False)):
             break
         if budget == len(rows):
             raise DataError(

@@ -150,8 +150,7 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
     beside = {name: _beside(job, rows_of, vectors is not None) for name, rows_of in dev.items()}
     for key, values in _poolings(bound).items():
         part = pool.take(conditions.restricted(pool.table, values, job.seed)) if values else pool
-        some = counts[_key(_first(bound, key), RENDERED)]
-        _write_subsets(job, step, f"subsets{key}", part, beside, some)
+        _write_subsets(job, step, f"subsets{key}", part, beside, list(counts.values()))
     write_json(
         job.folder / "conditions.json", {"conditions": [_condition(step, one, rows) for one in bound.conditions]}
     )
@@ -159,7 +158,7 @@ def compute(job: Job, step: Step) -> dict[str, Any]:
 
 
 def _write_subsets(
-    job: Job, step: Step, folder: str, pool: Pool, beside: dict[str, Pool], counts: dict[str, tuple[int, int]]
+    job: Job, step: Step, folder: str, pool: Pool, beside: dict[str, Pool], counts: list[dict[str, tuple[int, int]]]
 ) -> None:
     options, reference = step.options, step.options["reference"]
     column = _TOKENS.get(options["equal"])
@@ -177,7 +176,9 @@ def _write_subsets(
         )
     tokens = None
     if column is not None:
-        tokens = Tokens({id: both[column] for id, both in counts.items()}, reference, max(options["budgets"]))
+        tokens = Tokens(
+            [{id: both[column] for id, both in one.items()} for one in counts], reference, max(options["budgets"])
+        )
     arms.write_subsets(
         job.folder / folder, pool, picking, options["draws"], job.seed, pools=options["pools"], tokens=tokens
     )
@@ -210,10 +211,6 @@ def _key(one: Condition, factors: tuple[str, ...]) -> str:
     """A suffix for what depends on some of the factors: empty where none of them is there."""
     values = one.of(factors)
     return f"-{digest(values)[:8]}" if values else ""
-
-
-def _first(bound: Bound, pooling: str) -> Condition:
-    return next(one for one in bound.conditions if _key(one, POOLED) == pooling)
 
 
 def _renderings(bound: Bound) -> dict[str, dict[str, Any]]:

@@ -68,8 +68,8 @@ def plan(
     """Loads what the runs need, once each, and lays them out."""
     benches, settings, held_out = _benches(conditions, holdout, train, items, base_texts, seed, folder)
     runs = _untuned(settings, benches, held_out)
-    reference_place = next(i for i, c in enumerate(conditions) if c.label == reference)
-    wanted = _Wanted(conditions[reference_place], settings[reference_place], benches, equal)
+    arm = next(c.arm for c in conditions if c.label == reference)
+    wanted = _Wanted(conditions, settings, benches, arm, equal)
     most = max(budget for condition in conditions for budget in condition.budgets)
     for condition, setting in zip(conditions, settings, strict=True):
         given = benches[setting.bench]
@@ -157,26 +157,32 @@ def _untuned(settings: list[Setting], benches: list[Bench], items: Rows) -> list
 
 class _Wanted:
     """How many of its picks a condition trains on: as many examples as the budget, or as many as come nearest to the tokens of
-    the reference's first ones."""
+    the reference's first ones under the same levels of the factors."""
 
-    def __init__(self, condition: Condition, setting: Setting, benches: list[Bench], equal: str):
-        self.condition, self.bench, self.benches = condition, setting.bench, benches
+    def __init__(
+        self, conditions: list[Condition], settings: list[Setting], benches: list[Bench], arm: str, equal: str
+    ):
         self.column = {"tokens": 0, "supervised_tokens": 1}.get(equal)
+        self.benches = benches
+        self.reference = {
+            digest(c.levels): (c, s.bench) for c, s in zip(conditions, settings, strict=True) if c.arm == arm
+        }
         self.counts: dict[int, dict[str, int]] = {}  # of each bench, the tokens of its rows
-        self.picked: dict[int, tuple[str, ...]] = {}  # of each draw, what the reference picked
+        self.picked: dict[tuple[str, int], tuple[str, ...]] = {}  # what the reference picked, by levels and draw
 
     def of(self, condition: Condition, bench: int, picked: tuple[str, ...], draw: int, budget: int) -> tuple[str, ...]:
-        if self.column is None or condition.label == self.condition.label:
+        reference, its_bench = self.reference[digest(condition.levels)]
+        if self.column is None or condition.label == reference.label:
             return _first(condition, picked, draw, budget)
-        if draw not in self.picked:
-            self.picked[draw] = read_subset(self.condition.subsets, draw, set(self._tokens(self.bench)))
-        first = _first(self.condition, self.picked[draw], draw, budget)
-        target = sum(self._tokens(self.bench)[one] for one in first)
+        key = reference.label, draw
+        if key not in self.picked:
+            self.picked[key] = read_subset(reference.subsets, draw, set(self._tokens(its_bench)))
+        target = sum(self._tokens(its_bench)[one] for one in _first(reference, self.picked[key], draw, budget))
         total = np.cumsum([self._tokens(bench)[one] for one in picked])
         if total[-1] < target:
             raise DataError(
                 f"{condition.subsets / f'{draw}.parquet'}: its {len(picked):,} rows hold {total[-1]:,} tokens, fewer than the "
-                f"{target:,} of {budget:,} rows of {self.condition.label}; ask for smaller budgets"
+                f"{target:,} of {budget:,} rows of {reference.label}; ask for smaller budgets"
             )
         return picked[: int(np.abs(total - target).argmin()) + 1]
 

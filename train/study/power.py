@@ -62,7 +62,7 @@ def visible(difference: Estimate, family: int = 1) -> float:
 
 def smallest(standard_error: float, free: float, family: int = 1) -> float:
     """As `visible`, of a standard error and degrees of freedom."""
-    if not np.isfinite(standard_error):
+    if not (np.isfinite(standard_error) and free >= 1):  # one item, or draws that say nothing
         return np.inf
     top = 2.0
     while power(top, 1.0, free, family) < POWER:

@@ -77,14 +77,14 @@ def test_disjoint_draws_part_the_pool(tmp_path: Path) -> None:
 
 def test_an_arm_picks_until_it_has_as_many_tokens_as_the_reference(tmp_path: Path) -> None:
     of_row = {id: 1 + i for i, id in enumerate(IDS)}
-    tokens = Tokens(of_row, "random", 10)
+    tokens = Tokens([of_row], "random", 10)
     arms.write_subsets(tmp_path, pool(), chosen("random", "k_center", budget=10), 2, seed=1, tokens=tokens)
     for draw in range(2):
         random, other = (pl.read_parquet(tmp_path / arm / f"{draw}.parquet")["id"] for arm in ("random", "k_center"))
         least = sum(of_row[id] for id in random)
         assert sum(of_row[id] for id in other) >= least
         assert len(random) == 10 and len(other) in (10, 20)
-    short = Tokens({id: 1000 if i % 2 else 1 for i, id in enumerate(IDS)}, "random", 10)
+    short = Tokens([{id: 1000 if i % 2 else 1 for i, id in enumerate(IDS)}], "random", 10)
     few = {**chosen("random"), "one": Arm(methods.find("select", "longest"), {}, 1)}
     arms.write_subsets(tmp_path / "few", pool(), few, 1, seed=1, tokens=short)
     assert len(pl.read_parquet(tmp_path / "few" / "one" / "0.parquet")) > 1
