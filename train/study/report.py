@@ -97,7 +97,7 @@ def _asked(analysis: Analysis, design: dict[str, Any]) -> list[Block]:
     second = (
         f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
         f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "
-        f"{train['learning_rate']:g}, {train['examples']} examples a step, {train['epochs']:g} epochs. Scored on "
+        f"{train['learning_rate']:g}, {train['examples']} examples a step, {train['epochs']:g} {'epoch' if train['epochs'] == 1 else 'epochs'}. Scored on "
         f"{design['items']:,} of {design['holdout']:,} held-out rows. Cut at {train['max_length']:,} tokens: "
         f"{design['truncated']['rows']:,} of the rows that any arm picked, {design['truncated']['items']:,} of those held out."
     )
@@ -440,5 +440,5 @@ def _named(choice: str | dict[str, Any]) -> str:
     if isinstance(choice, str):
         return choice
     name, options = next(iter(choice.items()))
-    inside = ", ".join(f"{key} {value}" for key, value in (options or {}).items())
+    inside = ", ".join(f"{key} {value}" for key, value in (options or {}).items() if value is not None)
     return f"{name} ({inside})" if inside else name

@@ -35,8 +35,8 @@ def curves(analysis: Analysis, views: list[View], width: float) -> Figure:
 def _curves_of(analysis: Analysis, view: View, axes: Axes) -> None:
     results, scores = view.results, view.moments.scores
     ends = []
-    for i, arm in enumerate(results.arms):
-        budgets, colour = results.budgets(arm), LIGHT[i % len(LIGHT)]
+    for arm in results.arms:
+        budgets, (colour, mark) = results.budgets(arm), _look(analysis, arm)
         levels = [view.levels[arm, budget] for budget in budgets]
         mean = np.array([float(level.value) for level in levels])
         low, high = np.array([float(e.low) for e in levels]), np.array([float(e.high) for e in levels])
@@ -45,7 +45,7 @@ def _curves_of(analysis: Analysis, view: View, axes: Axes) -> None:
         for budget in budgets:
             draws = scores[view.place(arm, budget)].reshape(-1)
             axes.scatter(np.full(len(draws), budget), draws, s=6, color=colour, alpha=0.45, linewidths=0, zorder=2)
-        axes.plot(budgets, mean, color=colour, linewidth=1.8, marker=MARKS[i % len(MARKS)], markersize=5, zorder=3)
+        axes.plot(budgets, mean, color=colour, linewidth=1.8, marker=mark, markersize=5, zorder=3)
         ends.append((arm, colour, budgets[-1], mean[-1]))
     every = sorted({budget for _, budget in results.tuned})
     low, high = axes.get_ylim()
@@ -60,6 +60,12 @@ def _curves_of(analysis: Analysis, view: View, axes: Axes) -> None:
     axes.set_xlabel("examples trained on", color=QUIET[0])
     axes.set_ylabel(analysis.unit, color=QUIET[0])
     _name_ends(axes, ends, every)
+
+
+def _look(analysis: Analysis, arm: str) -> tuple[str, str]:
+    """An arm's colour and mark, the same in every picture of a report."""
+    i = analysis.results.arms.index(arm)
+    return LIGHT[i % len(LIGHT)], MARKS[i % len(MARKS)]
 
 
 def _name_ends(axes: Axes, ends: list[tuple[str, str, int, float]], budgets: list[int]) -> None:
@@ -93,8 +99,7 @@ def _apart(values: list[float], gap: float) -> list[float]:
 
 def forest(analysis: Analysis, view: View, width: float) -> Figure:
     """Differences from the reference and worths, a row an arm within a budget; one below the other where it is narrow."""
-    colours = {arm: LIGHT[i % len(LIGHT)] for i, arm in enumerate(view.results.arms)}
-    marks = {arm: MARKS[i % len(MARKS)] for i, arm in enumerate(view.results.arms)}
+    colours, marks = ({arm: _look(analysis, arm)[k] for arm in view.results.arms} for k in (0, 1))
     rows: list[Comparison | int] = []
     for budget in sorted({c.budget or 0 for c in view.comparisons}):
         rows += [budget, *(c for c in view.comparisons if c.budget == budget)]
