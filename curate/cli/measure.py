@@ -33,6 +33,7 @@ def analyse(
         bool, typer.Option("--pools", help="Intervals over pools like this one, not over other draws of it.")
     ] = False,
     new_tasks: Annotated[bool, typer.Option("--new-tasks", help="Intervals over items of new tasks.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for the same as a page, in HTML and Markdown.")] = None,
     as_json: Json = False,
 ) -> None:
     """What results say, and how surely: a study's own, or a table of anybody's with arms, budgets and seeds."""
@@ -46,12 +47,15 @@ def analyse(
     shown = analysed.analysed(
         results, named, reference=reference, higher_is_better=higher_is_better, baseline=baseline or [], **asked
     )
+    page = analysed.write_page(shown, out) if out else None
     if as_json:
         return print_json(shown.facts)
     for title, rows in shown.tables:
         print_table(rows, title=title)
     for sentence in shown.sentences:
         say(f"{sentence}\n")
+    if page:
+        say(f"  page     {page}")
 
 
 def _delta(text: str) -> float | str:

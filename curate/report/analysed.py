@@ -65,6 +65,22 @@ def analysed(
     return _records(analyse_records(table, reference=reference, higher_is_better=higher_is_better, baseline=untuned))
 
 
+def write_page(shown: Shown, folder: Path) -> Path:
+    """analysis.html and analysis.md in ``folder``: the sentences, then every table."""
+    from train.study.document import Bullets, Chapter, Document, Table, write
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lead, *rest = shown.sentences[::-1]
+    tables = [
+        Chapter(title, [Table(list(rows[0]), [list(row.values()) for row in rows])])
+        for title, rows in shown.tables
+        if rows
+    ]
+    chapters = [Chapter("What else the results say", [Bullets(rest[::-1])]), *tables] if rest else tables
+    write(Document("What these results say", lead, chapters), folder, "analysis")
+    return folder / "analysis.html"
+
+
 def _parquet(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 

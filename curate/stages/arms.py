@@ -99,7 +99,7 @@ def bind(given: Any, ask: Ask) -> Step | None:
         options={
             "arms": {arm: {method.name: options} for arm, (method, options) in chosen.items()},
             "budgets": sorted(budgets),
-            "reference": given.get("reference", "random"),
+            "reference": str(given.get("reference", "random")).split("/")[0],
             "reference_budgets": sorted(extra) if isinstance(extra, list) else [],
             "draws": draws,
             "pools": given.get("pools", "overlapping"),
@@ -307,7 +307,7 @@ def _beside(job: Job, rows: pl.DataFrame, with_vectors: bool) -> Pool:
     vectors = None
     if with_vectors:
         step = job.before.need("embed").step
-        path = job.folder / f"dev-{rows[DEV][0]}.npy"
+        path = job.folder / f"dev-{digest(rows[DEV][0])[:8]}.npy"
         filled = {"seed": job.seed, "data": job.recipe.data, "folder": job.recipe.folder}
         store.vectors(text_of(rows, step.text or columns.PROMPT), step.methods[0], step.options, path, **filled)
         vectors = np.load(path)

@@ -486,6 +486,15 @@ def test_the_questions_asked_are_the_family_and_the_headline_answers_them():
     assert [c.p_holm for c in (first, second)] == pytest.approx(holm(raw))
 
 
+def test_a_question_is_asked_in_the_sets_that_compare_both_its_arms():
+    bits, size, cells = world(np.random.default_rng(3), {"random": 1.0, "a": 1.2, "b": 0.9})
+    rows = with_column(table(bits, size, cells), "in.one", lambda row: None if row["arm"] == "b" else "")
+    rows = with_column(rows, "in.two", lambda row: "")
+    one, two = analyse(rows, compare=[["a@64", "b@64"]]).views
+    assert (len(one.answers), len(two.answers)) == (0, 1)
+    assert analyse(rows, compare=[["a@64", "b@64"]]).headline.startswith(("On two, ", "on two, "))
+
+
 @pytest.mark.parametrize(
     ("question", "said"),
     [

@@ -30,7 +30,7 @@ from train.scoring.perplexity import evaluate
 from train.study import bench
 from train.study.bench import Run, Worker
 from train.study.inputs import lengths
-from train.study.queue import device_of
+from train.study.queue import device_of, room
 from train.study.run import study
 
 WORDS = [a + b for a in ("ti", "ri", "bre", "clo") for b in ("me", "vers", "ad", "cks")]
@@ -712,3 +712,25 @@ def test_a_study_of_the_reference_alone_has_a_report_without_comparisons(base, t
     assert facts["headline"].startswith("Only random was measured: there is nothing to compare it with.")
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "By task" not in page and "What one example is worth" not in page
+
+
+def test_a_gpu_takes_as_many_processes_as_have_room_and_one_at_least():
+    assert room(80 * 2**30, 4 * 2**20) == 76  # a tiny model: a gibibyte each for the process itself
+    assert room(80 * 2**30, 2 * 2**30) == 3
+    assert room(8 * 2**30, 2 * 2**30) == 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"population": "pools like it", "draws": 1}, "one draw says nothing of other pools"),
+        ({"tasks": "new tasks"}, "all of one task"),
+    ],
+)
+def test_what_results_could_not_answer_is_said_before_anything_is_trained(base, tmp_path, monkeypatch, asked, said):
+    monkeypatch.setattr(Worker, "train", lambda self, run: pytest.fail("it trained"))
+    inputs = prepare_folder(tmp_path)
+    one = pq.read_table(tmp_path / "arms" / "holdout.parquet").drop_columns("task")
+    pq.write_table(one.append_column("task", pa.array(["same"] * one.num_rows)), tmp_path / "arms" / "holdout.parquet")
+    with pytest.raises(RequestError, match=said):
+        measure(tmp_path, base, **inputs, **asked)

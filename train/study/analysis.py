@@ -181,6 +181,8 @@ def analyse_results(
             "can be said of other pools"
         )
     rule = Rule(delta, share_of(delta), 1 if higher_is_better else -1)
+    for question in compare:
+        sides(question, _budgets(results.cells))  # says what is not there
     views = [_view(name, results, reference, rule, compare, population, tasks) for name in results.sets]
     for family in ("comparisons", "answers", "gains"):
         views = _judged(views, family, rule)
@@ -238,7 +240,7 @@ def _view(
         {cell: moments.level(i) for i, cell in enumerate(part.cells)},
         _margin(rule, line),
         [_comparison(name, moments, part.cells, [cell], [(reference, cell[1])]) for cell in others],
-        [_question(name, moments, part.cells, question) for question in compare],
+        [_question(name, moments, part.cells, question) for question in compare if _asked_of(question, part)],
         [_comparison(name, moments, part.cells, [cell], [(base or UNTUNED, 0)]) for cell, base in against.items()],
         _effects(name, moments, part),
         [] if line is None else [worth(moments, cell, part.cells.index(cell), line, rule.better) for cell in others],
@@ -258,11 +260,21 @@ def _comparison(view: str, moments: Moments, cells: list[Cell], left: list[Cell]
     return Comparison(view, arm, budget if one else None, against, at if one else None, difference, contrast)
 
 
-def _question(view: str, moments: Moments, cells: list[Cell], question: Sequence[str]) -> Comparison:
-    """A question as one contrast: of two cells, or of the means over the budgets that two arms have in common."""
+def _budgets(cells: list[Cell]) -> dict[str, set[int]]:
     there: dict[str, set[int]] = {}
     for arm, budget in cells:
         there.setdefault(arm, set()).add(budget)
+    return there
+
+
+def _asked_of(question: Sequence[str], part: Results) -> bool:
+    """Whether both arms of a question are compared in an evaluation set."""
+    return {str(side).partition("@")[0] for side in question} <= {arm for arm, _ in part.cells}
+
+
+def _question(view: str, moments: Moments, cells: list[Cell], question: Sequence[str]) -> Comparison:
+    """A question as one contrast: of two cells, or of the means over the budgets that two arms have in common."""
+    there = _budgets(cells)
     (left, own), (right, other) = sides(question, there)
     if own is not None and other is not None:
         return _comparison(view, moments, cells, [(left, own)], [(right, other)])

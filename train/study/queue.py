@@ -32,7 +32,7 @@ def train_all(runs: list[Run], benches: list[Bench], workers: int) -> dict[str, 
     todo = {run.key: run for run in order if run.key not in results}
     if not todo:
         return results
-    workers = min(workers, len(todo))
+    workers = min(workers, len(todo), _fitting(workers, benches))
     train = _train_here if workers == 1 else _train_in_processes
     with bar(sum(run.steps for run in todo.values()), f"study: {len(todo)} training runs, steps") as advance:
         results |= train(list(todo.values()), benches, workers, advance)
@@ -42,6 +42,23 @@ def train_all(runs: list[Run], benches: list[Bench], workers: int) -> dict[str, 
         first = diverged[0]
         raise TrainingError(f"study: every run diverged; {first}: {results[first.key].facts['diverged']}")
     return results
+
+
+def _fitting(workers: int, benches: list[Bench]) -> int:
+    """How many of the processes asked for the GPUs have room for; all of them where there is no GPU."""
+    gpus = torch.cuda.device_count()
+    if gpus == 0:
+        return workers
+    free = min(torch.cuda.mem_get_info(device)[0] for device in range(gpus))
+    weights = max(sum(file.stat().st_size for file in bench.base.glob("*.safetensors")) for bench in benches)
+    return min(workers, gpus * room(free, weights))
+
+
+def room(free: int, weights: int) -> int:
+    """How many processes of a model have room on a GPU, at least one. free, weights: bytes. A process takes 1 GiB for itself,
+    twice the weights in float32 (the base and its copy), and as much again twice for gradients and moments; weights may be
+    stored in half precision, so that is up to 12 times their file."""
+    return max(free // (2**30 + 12 * weights), 1)
 
 
 def kept(benches: list[Bench], run: Run) -> Result | None:

@@ -36,7 +36,7 @@ def write_report(folder: Path, analysis: Analysis, design: dict[str, Any]) -> No
 
 
 def _document(analysis: Analysis, design: dict[str, Any]) -> Document:
-    compared = bool(analysis.views[0].comparisons)
+    compared = any(view.comparisons for view in analysis.views)
     chapters = [
         Chapter("Before you read on", [Bullets(said)] if (said := caveats(analysis)) else []),
         Chapter("What was asked", _asked(analysis, design)),
@@ -76,8 +76,10 @@ def _asked(analysis: Analysis, design: dict[str, Any]) -> list[Block]:
     results, base, train = analysis.results, design["base"], design["train"]
     questions = [
         f"{c.arm}{'' if c.budget is None else f'@{c.budget}'} against {c.against}{'' if c.at is None else f'@{c.at}'}"
-        for c in analysis.views[0].answers
+        for view in analysis.views
+        for c in view.answers
     ]
+    questions = list(dict.fromkeys(questions))
     question = say.listed(questions) if questions else f"every arm against {analysis.reference} at every budget"
     sets = [f"{view.name} ({len(view.results.items):,} items)" for view in analysis.views]
     held = {"examples": "examples", "tokens": "tokens", "supervised_tokens": "supervised tokens", "steps": "steps"}

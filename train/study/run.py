@@ -86,6 +86,7 @@ def study(
         arms, train=train, draws=draws, seeds=seeds, equal=equal, items=items, reference=reference,
         base_texts=base_texts, seed=seed, folder=folder,
     )  # fmt: skip
+    _check_asked(laid, draws, population, tasks)
     before = preregister(
         plan_file or out / "plan.json", laid, equal=equal, reference=reference, delta=delta, compare=compare,
         population=population, tasks=tasks, seed=seed,
@@ -108,6 +109,19 @@ def study(
     write_json(out / "analysis.json", facts)
     write_report(out, analysis, design)
     return facts
+
+
+def _check_asked(laid: Plan, draws: int, population: str, tasks: str) -> None:
+    """What the results could not answer is said before anything is trained."""
+    if population == "pools like it" and draws < 2:
+        raise RequestError("study: one draw says nothing of other pools; ask for five draws, or leave out `population`")
+    sets = laid.items.sets or {"all": [""] * len(laid.items)}
+    for name, groups in sets.items():
+        known = {task for task, group in zip(laid.items.task, groups, strict=True) if group is not None}
+        if tasks == "new tasks" and len(known) < 2:
+            raise RequestError(
+                f"study: the items of {name} are all of one task, so nothing can be said of new ones; leave out `tasks`"
+            )
 
 
 def lay_out(arms: Path, *, reference: str, equal: str, **options: Any) -> Plan:

@@ -19,9 +19,9 @@ UNEQUAL = 0.10  # a share by which tokens may differ before a verdict is qualifi
 
 def headline(analysis: Analysis) -> str:
     """What the study found, in a sentence an evaluation set; where it asked questions, their answers."""
-    if analysis.views[0].answers:
+    if any(view.answers for view in analysis.views):
         parts = [answer(analysis, c) for view in analysis.views for c in view.answers]
-    elif not analysis.views[0].comparisons:
+    elif not any(view.comparisons for view in analysis.views):
         return f"Only {analysis.reference} was measured: there is nothing to compare it with."
     else:
         parts = [_of_view(analysis, view) for view in analysis.views]
