@@ -235,7 +235,8 @@ def test_fewer_than_twenty_common_records_get_no_interval_and_hold_up_no_other()
     assert [one["worse"] for one in enough] == [False, True]
     assert [(one["rank_low"], one["rank_high"]) for one in enough] == [(1, 1), (2, 2)]
     alone = by_template.compare(ids(60), top[1:], np.ones((2, 60)), better=1)
-    assert enough == alone
+    # Products of other shapes add up in another order, so that the last digit may differ.
+    assert [pytest.approx(one) for one in alone] == enough
     assert [one["common"] for one in enough] == [60, 60]
     apart = np.zeros((2, 60))
     apart[0, :30], apart[1, 30:] = 1, 1
