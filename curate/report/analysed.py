@@ -71,11 +71,11 @@ def write_page(shown: Shown, folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     lead, *rest = shown.sentences[::-1]
-    tables = [
-        Chapter(title, [Table(list(rows[0]), [list(row.values()) for row in rows])])
-        for title, rows in shown.tables
-        if rows
-    ]
+    tables = []
+    for title, rows in shown.tables:
+        name, _, caption = title.partition(": ")
+        cells = [list(row.values()) for row in rows]
+        tables.append(Chapter(name, [Table(list(rows[0]), cells, caption[:1].upper() + caption[1:])]))
     chapters = [Chapter("What else the results say", [Bullets(rest[::-1])]), *tables] if rest else tables
     write(Document("What these results say", lead, chapters), folder, "analysis")
     return folder / "analysis.html"
