@@ -29,12 +29,20 @@ def study(
     ] = False,
     prereg: Annotated[bool, typer.Option("--prereg", help="Only write the plan down, and print its hash.")] = False,
     power: Annotated[float | None, typer.Option(help="Only say what it takes to show so small an effect.")] = None,
+    stop_at: Annotated[
+        str | None, typer.Option(metavar="ci=WIDTH", help="Take draws until intervals are within this, as in ci=0.1.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Measure what one selected example is worth, as the recipe's `study:` says. --plan, --prereg and --power run what comes
     before the study and train no arm."""
     from curate.report import study_plan
 
+    if stop_at is not None:
+        word, _, width = stop_at.partition("=")
+        if word != "ci" or not width:
+            raise RequestError(f"--stop-at {stop_at}: write ci= and half the width of an interval, as in ci=0.1")
+        sets = [*(sets or []), f"study.stop_at={width}"]
     if not (plan or prereg or power is not None):
         return run(recipe, work=work, sets=sets, until="study", workers=workers, as_json=as_json)
     checked, place = _up_to_the_arms(recipe, work, sets, workers)

@@ -83,7 +83,7 @@ def floored(recipe: Recipe, work: Path, workers: int, budget: int | None) -> Tol
 
     job, stage = _job(recipe, work, workers)
     asked = base_model.study_options(job, stage.step)
-    asked.pop("plan_file")
+    asked |= {"plan_file": None, "stop_at": None}
     draws = asked.pop("draws")
     facts = floor(work / "floor", arms=work / "arms", budget=budget, draws=draws, workers=workers, **asked)
     parts = facts["components"]

@@ -734,3 +734,17 @@ def test_what_results_could_not_answer_is_said_before_anything_is_trained(base, 
     pq.write_table(one.append_column("task", pa.array(["same"] * one.num_rows)), tmp_path / "arms" / "holdout.parquet")
     with pytest.raises(RequestError, match=said):
         measure(tmp_path, base, **inputs, **asked)
+
+
+def test_draws_are_taken_until_intervals_are_narrow_and_then_one_more(base, tmp_path, monkeypatch):
+    inputs = prepare_folder(tmp_path, draws=8, budgets=(4,))
+    widths = {n: measure(tmp_path / str(n), base, **inputs, draws=n) for n in (5, 6, 7, 8)}
+    half = {n: facts["table"][1]["difference_high"] - facts["table"][1]["difference"] for n, facts in widths.items()}
+    first = next(n for n in (5, 6, 7, 8) if half[n] <= half[6] + 1e-9)
+    trained = watch(monkeypatch)
+    facts = measure(tmp_path / "stopped", base, **inputs, draws=8, stop_at=half[6] + 1e-4)
+    assert trained == [] and facts["draws"] == min(first + 1, 8)
+    assert "until half the width of every interval was at most" in (tmp_path / "stopped" / "report.md").read_text()
+    assert measure(tmp_path / "all", base, **inputs, draws=8, stop_at=1e-9)["draws"] == 8
+    with pytest.raises(RequestError, match="stop_at is 0; it is half the width of an interval"):
+        measure(tmp_path / "none", base, **inputs, draws=8, stop_at=0)

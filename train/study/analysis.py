@@ -191,6 +191,14 @@ def analyse_results(
     return Analysis(results, reference, rule, unit, population, tasks, covers, views)
 
 
+def half_width(analysis: Analysis) -> float:
+    """Half the width of the widest interval that was asked for."""
+    asked = [c for view in analysis.views for c in view.answers] or [
+        c for view in analysis.views for c in view.comparisons
+    ]
+    return max((float(c.difference.high - c.difference.value) for c in asked), default=0.0)
+
+
 def _covers(runs: str, population: Population, tasks: Tasks) -> str:
     """What the intervals of differences cover, in words."""
     items = "tasks" if tasks == "new tasks" else "items"

@@ -19,8 +19,8 @@ from scipy import stats
 from curate.contract import processes
 from curate.contract.draws import draw
 from curate.contract.progress import bar
-from train.study.analysis import Analysis, Comparison, analyse_results
-from train.study.moments import LEVEL
+from train.study.analysis import Analysis, Comparison, analyse_results, half_width
+from train.study.moments import ENOUGH, LEVEL
 from train.study.power import Components, error_of, smallest
 from train.study.simulate import Pools, World, results
 from train.study.skew import skewed
@@ -159,6 +159,7 @@ def cells() -> list[Cell]:
         *(_power(draws) for draws in (5, 10, 20)),
         *(_worth(fall, m) for fall in (5, 15, 40) for m in (0.5, 1.0, 2.0)),
         _flat(),
+        *(_stopped(width) for width in (0.08, 0.12)),
         _demo(),
     ]
 
@@ -324,6 +325,27 @@ def _flat() -> Cell:
         return {"m told though more examples do not help": (1, int(any(w.defined for w in view.worths)))}
 
     return Cell("a flat reference", measure, {"m told though more examples do not help": 0.05})
+
+
+def _stopped(width: float) -> Cell:
+    """Draws are taken until intervals are narrow, and then one more."""
+    world = World({"random": 1.0, "a": 1.0, "b": 1.0}, budgets=(64,), draws=15, draw_sd=0.06, item_sd=0.1, rest_sd=0.1)
+
+    def measure(rng: np.random.Generator) -> dict[str, tuple[int, int]]:
+        found, narrow = results(world, rng), False
+        for n in range(ENOUGH, world.draws + 1):
+            analysis = analyse_results(found.only_draws(list(range(n))))
+            if narrow:
+                break
+            narrow = half_width(analysis) <= width
+        return _judge(analysis, world)
+
+    claims = {
+        "coverage of a difference": "coverage",
+        "anything false shown": 0.05,
+        "coverage of a difference: of a study": 2,
+    }
+    return Cell(f"draws until intervals are within {width:g}", measure, claims)
 
 
 def _demo() -> Cell:

@@ -96,6 +96,11 @@ def _asked(analysis: Analysis, design: dict[str, Any]) -> list[Block]:
             f" So a budget of N is that of N examples of {analysis.reference}; another arm takes as many of its picks as come "
             "nearest to their tokens."
         )
+    if design["stop_at"] is not None:
+        first += (
+            f" Up to {design['draws']} draws were to be taken, until half the width of every interval was at most {design['stop_at']:g}, and then "
+            "one more."
+        )
     second = (
         f"The base is {base['model']}, {base['parameters']:,} parameters, at {base['bits_per_byte']:.3f} bits per byte before "
         f"training. Tuning: {_named(train['tuning'])}. Objective: {_named(train['objective'])}. Learning rate "

@@ -25,6 +25,7 @@ seed's number), the order keys and the items.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,10 +34,11 @@ import pyarrow.compute as pc
 from curate.contract.errors import RequestError
 from curate.contract.files import digest, read_json, write_json
 from train.run import versions
-from train.study.analysis import analyse
+from train.study.analysis import Analysis, analyse, half_width
 from train.study.bench import Result
 from train.study.facts import facts as summarise
 from train.study.inputs import model_of, read_conditions
+from train.study.moments import ENOUGH
 from train.study.outcome import arms_given, write_results
 from train.study.plan import EQUAL, Plan, plan
 from train.study.queue import train_all
@@ -52,6 +54,7 @@ def study(
     seeds: int = 1,
     equal: Literal["examples", "tokens", "supervised_tokens", "steps"] = "examples",
     items: int = 400,
+    stop_at: float | None = None,
     reference: str = "random",
     delta: float | str = "10%",
     compare: list = [],  # noqa: B006  # read, never written; a recipe's defaults are literals
@@ -71,7 +74,10 @@ def study(
     have the same of at a budget: "examples", "tokens" or "supervised_tokens" (those of the reference's first examples, once
     through; an arm then takes as many of its picks as come nearest), or "steps" (all budgets train as long as the largest);
     the others are reported. items: of each evaluation set at most so many held-out rows, drawn by hash, are scored.
-    reference: the arm that all others are compared with. delta: the difference below which two arms count as equivalent, if
+    stop_at: after five draws, take further ones only until half the width of every interval asked for (of the questions, or of
+    every arm against the reference) is at most this, in bits per byte, and then one more: a rule that looks at the width alone,
+    and after which intervals hold the truth as often as they say (`tamis calibrate`). reference: the arm that all others are
+    compared with. delta: the difference below which two arms count as equivalent, if
     that is shown: in bits per byte, or as a share of what the reference gains over its budgets. compare: the questions, if
     they are not every arm against the reference: pairs as in [[fl@500, random@2000], [diverse, homogeneous]].
     population: "this pool", other draws of it, or "pools like it". tasks: "these tasks", items of them, or "new tasks".
@@ -87,19 +93,19 @@ def study(
         base_texts=base_texts, seed=seed, folder=folder,
     )  # fmt: skip
     _check_asked(laid, draws, population, tasks)
+    if stop_at is not None and not stop_at > 0:
+        raise RequestError(f"study: stop_at is {stop_at}; it is half the width of an interval, above 0")
     before = preregister(
         plan_file or out / "plan.json", laid, equal=equal, reference=reference, delta=delta, compare=compare,
         population=population, tasks=tasks, seed=seed,
     )  # fmt: skip
-    results = train_all(laid.runs, laid.benches, workers)
-
-    analysis = analyse(
-        write_results(out, laid, results),
-        reference=reference, delta=delta, compare=compare, population=population, tasks=tasks,
-    )  # fmt: skip
+    how = {"reference": reference, "delta": delta, "compare": compare, "population": population, "tasks": tasks}
+    laid, results, analysis = _measure(out, laid, draws, stop_at, workers, how)
     design = {
         "name": name,
         "equal": equal,
+        "stop_at": stop_at,
+        "draws": draws,
         "seed": seed,
         **before,
         **_measured(model_of(train), laid, results),
@@ -109,6 +115,21 @@ def study(
     write_json(out / "analysis.json", facts)
     write_report(out, analysis, design)
     return facts
+
+
+def _measure(
+    out: Path, laid: Plan, draws: int, stop_at: float | None, workers: int, how: dict[str, Any]
+) -> tuple[Plan, dict[str, Result], Analysis]:
+    """Trains and analyses: all draws, or as many as narrow intervals take."""
+    narrow = False
+    for n in range(draws if stop_at is None else min(ENOUGH, draws), draws + 1):
+        some = replace(laid, runs=[run for run in laid.runs if run.draw < n])
+        results = train_all(some.runs, laid.benches, workers)
+        analysis = analyse(write_results(out, some, results), **how)
+        if narrow or n == draws:
+            return some, results, analysis
+        narrow = stop_at is not None and half_width(analysis) <= stop_at
+    raise AssertionError("a study has a draw")
 
 
 def _check_asked(laid: Plan, draws: int, population: str, tasks: str) -> None:
