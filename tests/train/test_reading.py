@@ -55,10 +55,50 @@ def test_sample_logs_of_lm_eval_are_items_of_the_task_in_their_name(tmp_path):
     assert set(table["task"].to_pylist()) == {"arc_easy"} and table["value"].to_pylist() == [0.0, 1.0, 0.0]
 
 
+def test_a_log_may_hold_any_text_and_a_row_an_item_and_filter(tmp_path):
+    rows = [
+        {
+            "doc_id": i,
+            "doc": "a\u2028b\x85",
+            "resps": [],
+            "filter": how,
+            "metrics": ["exact_match"],
+            "exact_match": float(how == "loose"),
+        }
+        for how in ("strict", "loose")
+        for i in range(2)
+    ]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    path = write(tmp_path / "fl-64-s1" / "samples_gsm8k_2026-11-27T10-00-00.000.jsonl", text)
+    table = read([path], {"value": "exact_match:loose", "arm": "@folder"})
+    assert table["item"].to_pylist() == ["gsm8k/0", "gsm8k/1"] and table["value"].to_pylist() == [1.0, 1.0]
+    with pytest.raises(RequestError, match="there is no column exact_match"):
+        read([path], {"value": "exact_match"})
+
+
+def test_a_folder_name_is_taken_to_pieces(tmp_path):
+    path = write(tmp_path / "home__me__k-center-64-s10" / "r.csv", "n,score\n8,1\n")
+    table = read([path], mapping("@folder=me__{arm}-{budget}-s{seed},value=score"))
+    assert table.to_pylist() == [{"arm": "k-center", "budget": 64, "seed": 10, "value": 1.0, "where": f"{path}:2"}]
+    with pytest.raises(
+        DataError, match=r"@folder is home__me__k-center-64-s10, which is not of the kind \{arm\}_s\{seed\}"
+    ):
+        read([path], mapping("@folder={arm}_s{seed},value=score"))
+    with pytest.raises(
+        RequestError, match=r"write columns in braces, as in \{arm\}-\{budget\}-s\{seed\}; there are arm, budget"
+    ):
+        mapping("@folder={arms}")
+    with pytest.raises(RequestError, match="--map seed=s: seed is x already"):
+        mapping("seed=x,seed=s")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("method,n,score\na,8,high\n", r"r.csv:2: score is 'high', and value is a number"),
+        ("method,n,score\na,8,high\n", r"r.csv:2: score is 'high', and value is a finite number"),
+        ("method,n,score\na,8,nan\n", r"r.csv:2: score is 'nan', and value is a finite number"),
+        ("method,n,score\na,8,1\n,8,1\n", r"r.csv:3: method is empty, and every row has its arm"),
+        ("method,n,score\na,1e30,1\n", r"r.csv:2: n is '1e30', and budget is a whole number"),
         ("method,n,score\na,8.5,1\n", r"r.csv:2: n is '8.5', and budget is a whole number"),
         ("method,n,score\na,8\n", r"r.csv:2: has 2 values under 3 columns"),
         ("method,n,score\n", "holds no row"),
