@@ -120,7 +120,7 @@ def test_cells_below_the_untuned_model_are_counted():
     untuned = pa.Table.from_pylist([{"item": f"t{t}", "model": "m", "value": 40.0 + 5 * t - 2.0} for t in range(2)])
     cells, below, shown = hurt(analysed(table, baseline=untuned))["m"]
     assert (cells, below) == (24, 8) and shown <= below
-    with pytest.raises(ContractError, match="the baseline lacks t1 under m; it has t0"):
+    with pytest.raises(ContractError, match="the baseline lacks t1 under m; it has t0 under m"):
         analysed(table, baseline=untuned.slice(0, 1))
 
 
@@ -139,7 +139,7 @@ def test_a_verdict_holds_on_another_model_as_often_as_it_does():
 
 def test_runs_that_are_missing_or_doubled_and_one_arm_are_refused():
     table = record(np.random.default_rng(0), {"m": {"a": 1.0}}, tasks=1)
-    with pytest.raises(ContractError, match="1 of 24 runs of t0 under m are missing, first a at 4,000, seed 2"):
+    with pytest.raises(ContractError, match="1 of 24 scores of t0 under m are missing, first a at 4,000, seed 2;"):
         analysed(table.slice(0, table.num_rows - 1))
     with pytest.raises(
         ContractError, match=r"r.csv:2: Random at 500, seed 0, of t0 under m stands twice, first in r.csv:2"
@@ -155,3 +155,58 @@ def test_runs_that_are_missing_or_doubled_and_one_arm_are_refused():
         analysed(table.set_column(table.column_names.index("value"), "value", pa.array([1.0] * table.num_rows)))
     with pytest.raises(RequestError, match=r"no column for seed; say which it is, as in `--map seed=THEIRS`"):
         analysed(table.drop_columns("seed"))
+
+
+def test_scores_are_compared_on_the_same_items_and_tasks_or_not_at_all():
+    rng = np.random.default_rng(0)
+    by_item = pa.concat_tables(
+        [
+            record(rng, {"m": {"a": 1.0}}, tasks=1).append_column("task", pa.array(["t"] * 24)).drop_columns("item")
+            .append_column("item", pa.array([f"i{i}"] * 24))
+            for i in range(3)
+        ]
+    )  # fmt: skip
+    values = np.array(by_item["value"].to_pylist()).reshape(3, 3, 2, 4).mean(axis=0)  # item, seed, arm, budget
+    block = analysed(by_item).blocks[0]
+    assert block.values == pytest.approx(values.transpose(1, 2, 0).reshape(8, 3))
+    with pytest.raises(
+        ContractError, match="1 of 72 scores of t under m are missing, first a at 4,000, seed 2, item i2"
+    ):
+        analysed(by_item.slice(0, 71))
+    table = record(rng, {"m": {"a": 1.0}}, tasks=2)
+    lacks = [row for row in table.to_pylist() if (row["item"], row["arm"], row["budget"]) != ("t1", "a", 500)]
+    with pytest.raises(ContractError, match="3 of 24 scores of t1 under m are missing, first a at 500, seed 0;"):
+        analysed(pa.Table.from_pylist(lacks))
+    apart = [row for row in table.to_pylist() if (row["arm"] == "a") == (row["budget"] == 500)]
+    with pytest.raises(RequestError, match="no arm has a budget under m that Random has too"):
+        analysed(pa.Table.from_pylist(apart))
+    with pytest.raises(RequestError, match=r"r.csv:2: the budget is 0; it is 1 or more, and an untuned model's scores"):
+        analysed(pa.Table.from_pylist([{**row, "budget": 0} for row in table.to_pylist()]))
+    large = pa.Table.from_pylist([{**row, "seed": row["seed"] + 20260000} for row in table.to_pylist()])
+    with pytest.raises(ContractError, match="first a at 4,000, seed 20260002"):
+        analysed(large.slice(0, large.num_rows - 1))
+
+
+def test_an_untuned_model_is_scored_on_the_same_items():
+    table = record(np.random.default_rng(0), {"m": {"a": 1.0}}, tasks=1)
+    items = pa.concat_tables(
+        [
+            table.set_column(3 + 1, "item", pa.array([f"i{i}"] * 24)).append_column("task", pa.array(["t"] * 24))
+            for i in (0, 1)
+        ]
+    )
+
+    def untuned(*rows: tuple[str | None, float]) -> float | None:
+        own = [
+            {"model": "m", "task": "t", "item": i, "value": v, "where": f"b.csv:{n}"} for n, (i, v) in enumerate(rows)
+        ]
+        return analysed(items, baseline=pa.Table.from_pylist(own)).blocks[0].untuned
+
+    assert untuned(("i0", 1.0), ("i1", 2.0), ("other", 9.0)) == 1.5
+    assert untuned((None, 7.0)) == 7.0
+    with pytest.raises(ContractError, match="the baseline lacks t under m, item i1; it has t under m"):
+        untuned(("i0", 1.0))
+    with pytest.raises(ContractError, match=r"b.csv:1: the baseline has another value of i0 already"):
+        untuned(("i0", 1.0), ("i0", 2.0), ("i1", 1.0))
+    with pytest.raises(RequestError, match="the baseline has no column for value; it has model"):
+        analysed(items, baseline=pa.table({"model": ["m"], "where": ["b.csv:1"]}))

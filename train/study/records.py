@@ -8,6 +8,8 @@ MS / S * sum x^2. It takes the spread as the same for all cells of a task and mo
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,90 +94,113 @@ class Records:
 def analyse_records(
     table: pa.Table, *, reference: str, higher_is_better: bool, baseline: pa.Table | None = None
 ) -> Records:
-    """table: arm, budget, seed, task (or item), value, and model, if there are several (train/study/reading.py); rows of one run
-    and task are averaged. baseline: value, task, model of the untuned models.
+    """table: arm, budget, seed, task (or item), value, and model, if there are several (train/study/reading.py); a run's items are
+    averaged. baseline: value, task, model of the untuned models.
 
-    Raises ContractError where a run is missing or doubled; RequestError where there is one arm, one seed, no reference, or every value is the same.
+    Raises ContractError where a score is missing or doubled; RequestError where there is one arm, one seed, no reference, no
+    budget that it shares with another arm, or every value is the same.
     """
     better = 1 if higher_is_better else -1
     values = _values(table, reference)
     untuned = {} if baseline is None else _untuned(baseline, values)
     blocks = [
         _block(model, task, cells, some, reference, better, untuned.get((model, task)))
-        for (model, task), (cells, some) in values.items()
+        for (model, task), (cells, _, some) in values.items()
     ]
     models = list(dict.fromkeys(block.model for block in blocks))
     means = {model: _means([block for block in blocks if block.model == model], better) for model in models}
     return Records(reference, better, blocks[0].values.shape[1], blocks, means)
 
 
-def _values(table: pa.Table, reference: str) -> dict[tuple[str, str], tuple[list[Cell], np.ndarray]]:
-    """For each model and task the cells, the reference first, and their values: float64 (C, S)."""
+Run = tuple[int, int]  # draw, seed
+
+
+def _values(table: pa.Table, reference: str) -> dict[tuple[str, str], tuple[list[Cell], list[str], np.ndarray]]:
+    """For each model and task the cells, the reference first, the items, and the mean over these: float64 (C, S)."""
     for name in ("arm", "seed", "value"):
         if name not in table.column_names:
             raise RequestError(
                 f"the results have no column for {name}; say which it is, as in `--map {name}=THEIRS`; they have "
                 f"{', '.join(n for n in table.column_names if n != 'where')}"
             )
-    found: dict[tuple[str, str], dict[tuple[str, int, int], list[tuple[str, float, str]]]] = {}
+    found: dict[tuple[str, str], dict[tuple[Cell, Run, str], tuple[float, str]]] = {}
     for row in table.to_pylist():
-        task = row.get("task") or row.get("item") or "all"
-        key = (row["arm"], row.get("budget") or 1, (row.get("draw") or 0) * 1_000_003 + row["seed"])
-        item = row.get("item") or task
-        found.setdefault((row.get("model") or "the model", task), {}).setdefault(key, []).append(
-            (item, row["value"], row["where"])
-        )
-    arms = sorted({key[0] for runs in found.values() for key in runs}, key=lambda arm: (arm != reference, arm))
+        budget = row.get("budget", 1)
+        if budget < 1:
+            raise RequestError(
+                f"{row['where']}: the budget is {budget}; it is 1 or more, and an untuned model's scores are for --baseline"
+            )
+        task, model = row.get("task") or row.get("item") or "all", row.get("model") or "the model"
+        block = found.setdefault((model, task), {})
+        key = (row["arm"], budget), (row.get("draw", 0), row["seed"]), row.get("item") or task
+        if key in block:
+            raise ContractError(
+                f"{row['where']}: {_said(*key, task)}, of {task} under {model} stands twice, first in {block[key][1]}"
+            )
+        block[key] = row["value"], row["where"]
+    arms = sorted({arm for rows in found.values() for (arm, _), _, _ in rows}, key=lambda arm: (arm != reference, arm))
     if reference not in arms:
         raise RequestError(f"the reference `{reference}` is not among the arms; there are {', '.join(arms)}")
     if len(arms) < 2:
         raise RequestError(f"there is one arm, {arms[0]}: nothing to compare it with")
+    of_model: dict[str, set[Cell]] = {}
+    for (model, _), rows in found.items():
+        of_model.setdefault(model, set()).update(cell for cell, _, _ in rows)
     out = {}
-    for (model, task), runs in sorted(found.items()):
-        cells: list[Cell] = sorted({key[:2] for key in runs}, key=lambda cell: (arms.index(cell[0]), cell[1]))
-        seeds = sorted({key[2] for key in runs})
-        _check(model, task, cells, seeds, runs)
-        if len(seeds) < 2:
-            raise RequestError(
-                f"{task} under {model} has one seed: how far a seed moves a score is not known, and no interval can be given"
-            )
-        values = np.array([[np.mean([v for _, v, _ in runs[*cell, seed]]) for seed in seeds] for cell in cells])
-        out[model, task] = cells, values
-    every = np.concatenate([values.reshape(-1) for _, values in out.values()])
+    for (model, task), rows in sorted(found.items()):
+        cells = sorted(of_model[model], key=lambda cell: (arms.index(cell[0]), cell[1]))
+        runs, items = sorted({run for _, run, _ in rows}), sorted({item for _, _, item in rows})
+        _check(model, task, cells, runs, items, rows, reference)
+        values = np.array([[np.mean([rows[cell, run, item][0] for item in items]) for run in runs] for cell in cells])
+        out[model, task] = cells, items, values
+    every = np.concatenate([values.reshape(-1) for _, _, values in out.values()])
     if (every == every[0]).all():
         raise RequestError(f"every value is {every[0]:g}: the metric is constant, and nothing can be compared")
     return out
 
 
+def _said(cell: Cell, run: Run, item: str, task: str) -> str:
+    draw, of_item = f"draw {run[0]}, " if run[0] else "", "" if item == task else f", item {item}"
+    return f"{cell[0]} at {cell[1]:,}, {draw}seed {run[1]}{of_item}"
+
+
 def _check(
-    model: str, task: str, cells: list[Cell], seeds: list[int], runs: dict[Any, list[tuple[str, float, str]]]
+    model: str, task: str, cells: list[Cell], runs: list[Run], items: list[str], rows: Collection[Any], reference: str
 ) -> None:
-    missing = [(cell, seed) for cell in cells for seed in seeds if (*cell, seed) not in runs]
-    if missing:
-        (arm, budget), seed = missing[0]
+    if not any(arm != reference and (reference, budget) in cells for arm, budget in cells):
+        raise RequestError(f"no arm has a budget under {model} that {reference} has too, so nothing can be compared")
+    if missing := [key for key in itertools.product(cells, runs, items) if key not in rows]:
         raise ContractError(
-            f"{len(missing)} of {len(cells) * len(seeds)} runs of {task} under {model} are missing, first {arm} at {budget:,}, seed {seed % 1_000_003}; "
-            "every arm needs the same seeds at all of its budgets"
+            f"{len(missing):,} of {len(cells) * len(runs) * len(items):,} scores of {task} under {model} are missing, first "
+            f"{_said(*missing[0], task)}; every arm and budget of a model has the same seeds and items, on all of its tasks"
         )
-    for (arm, budget, seed), rows in runs.items():
-        items = [item for item, _, _ in rows]
-        twice = next((i for i, item in enumerate(items) if item in items[:i]), None)
-        if twice is not None:
-            first = items.index(items[twice])
-            raise ContractError(
-                f"{rows[twice][2]}: {arm} at {budget:,}, seed {seed % 1_000_003}, of {items[twice]} under {model} stands twice, first in {rows[first][2]}"
-            )
+    if len(runs) < 2:
+        raise RequestError(
+            f"{task} under {model} has one seed: how far a seed moves a score is not known, and no interval can be given"
+        )
 
 
 def _untuned(baseline: pa.Table, values: dict[tuple[str, str], Any]) -> dict[tuple[str, str], float]:
-    out: dict[tuple[str, str], list[float]] = {}
+    """The untuned model's mean over the items of each model and task; a task may also have a single score."""
+    if "value" not in baseline.column_names:
+        raise RequestError(f"the baseline has no column for value; it has {', '.join(baseline.column_names[:-1])}")
+    there: dict[tuple[str, str], dict[str, float]] = {}
     for row in baseline.to_pylist():
         task = row.get("task") or row.get("item") or "all"
-        out.setdefault((row.get("model") or "the model", task), []).append(row["value"])
-    if missing := [key for key in values if key not in out]:
-        model, task = missing[0]
-        raise ContractError(f"the baseline lacks {task} under {model}; it has {', '.join(sorted({t for _, t in out}))}")
-    return {key: float(np.mean(some)) for key, some in out.items()}
+        own = there.setdefault((row.get("model") or "the model", task), {})
+        if own.setdefault(row.get("item") or task, row["value"]) != row["value"]:
+            raise ContractError(f"{row['where']}: the baseline has another value of {row.get('item') or task} already")
+    out = {}
+    for (model, task), (_, items, _) in values.items():
+        own = there.get((model, task), {})
+        own = dict.fromkeys(items, own[task]) if set(own) == {task} else own
+        if missing := [item for item in items if item not in own]:
+            has = [" under ".join(key[::-1]) for key in there]
+            raise ContractError(
+                f"the baseline lacks {task} under {model}{f', item {missing[0]}' if own else ''}; it has {', '.join(has[:8])}"
+            )
+        out[model, task] = float(np.mean([own[item] for item in items]))
+    return out
 
 
 def _block(
@@ -207,14 +232,10 @@ def _judged(cells: list[Cell], differences: list[Estimate], better: int) -> list
 
 def _means(blocks: list[Block], better: int) -> list[Gap]:
     """Gaps in the mean over tasks, which are taken as they are: Satterthwaite's degrees of freedom."""
-    cells = [
-        (g.arm, g.budget)
-        for g in blocks[0].gaps
-        if all((g.arm, g.budget) in {(o.arm, o.budget) for o in b.gaps} for b in blocks)
-    ]
+    cells = [(g.arm, g.budget) for g in blocks[0].gaps]  # every task of a model has the same
     out = []
-    for cell in cells:
-        own = [next(g.difference for g in block.gaps if (g.arm, g.budget) == cell) for block in blocks]
+    for of_tasks in zip(*(block.gaps for block in blocks), strict=True):
+        own = [g.difference for g in of_tasks]
         variances = np.array([float(d.variance_draws) for d in own]) / len(own) ** 2
         total = float(variances.sum())
         free = total**2 / float((variances**2 / [float(d.degrees_of_freedom) for d in own]).sum()) if total > 0 else 1.0
