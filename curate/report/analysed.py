@@ -252,19 +252,25 @@ def _curse_said(records: Records) -> str:
 
 
 def _transfer_said(across: Transfer, reference: str) -> str:
-    low, high = across.beats_range
-    return (
+    said = (
         f"Will it hold on another model? The sign of a difference between two arms is the same on another model in {across.every} "
-        f"decisions, and where the first model shows it in {across.shown}; an arm that beats {reference} on one beats it on another in "
-        f"{across.beats} ({100 * low:.0f} to {100 * high:.0f} % by pair of models). Chance is 50 %; errors are a jackknife over "
-        f"{len(across.models)} models, and rough."
+        f"decisions, and where the first model shows it in {across.shown}; chance is 50 %."
     )
+    if across.beats_range is not None:
+        low, high = across.beats_range
+        said += (
+            f" An arm that beats {reference} on one model beats it on another in {across.beats} ({100 * low:.0f} to {100 * high:.0f} % by "
+            f"pair of models), and any arm does in {100 * across.beats.chance:.0f} %."
+        )
+    if across.every.error is not None:
+        said += f" Errors are a jackknife over {len(across.models)} models, and rough."
+    return said
 
 
 def _transfer_facts(across: Transfer) -> dict[str, Any]:
     parts = {name: vars(getattr(across, name)) for name in ("every", "shown", "beats")}
     pairs = [[None if np.isnan(x) else round(float(x), 4) for x in row] for row in across.pairs]
-    return {**parts, "beats_range": list(across.beats_range), "models": across.models, "pairs": pairs}
+    return {**parts, "beats_range": across.beats_range, "models": across.models, "pairs": pairs}
 
 
 def _block_facts(block: Any) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_a_verdict_holds_on_another_model_as_often_as_it_does():
     apart = transfer(analysed(record(rng, {"x": same, "y": turned}, sd=0.01)))
     assert apart is not None and apart.every.share == 0.0 and apart.pairs[0, 1] == 0.0
     chance = transfer(analysed(record(rng, {f"m{i}": {f"a{j}": 0.0 for j in range(6)} for i in range(4)}, sd=1.0)))
-    assert chance is not None and 0.4 < chance.every.share < 0.6
+    assert chance is not None and chance.every.share is not None and 0.4 < chance.every.share < 0.6
     assert transfer(analysed(record(rng, {"x": same}))) is None
 
 
@@ -210,3 +210,13 @@ def test_an_untuned_model_is_scored_on_the_same_items():
         untuned(("i0", 1.0), ("i0", 2.0), ("i1", 1.0))
     with pytest.raises(RequestError, match="the baseline has no column for value; it has model"):
         analysed(items, baseline=pa.table({"model": ["m"], "where": ["b.csv:1"]}))
+
+
+def test_where_most_arms_beat_the_reference_so_they_do_on_any_model():
+    gains = {"x": {"a": 3.0, "b": 3.0, "c": 3.0, "d": -3.0}, "y": {"a": 3.0, "b": 3.0, "c": -3.0, "d": 3.0}}
+    found = transfer(analysed(record(np.random.default_rng(0), gains, sd=0.01)))
+    assert found is not None
+    assert (found.beats.share, found.beats.chance) == (pytest.approx(2 / 3), pytest.approx(3 / 4))
+    assert (found.every.chance, found.every.error) == (0.5, None) and str(found.beats) == "67 % of 72"
+    none = transfer(analysed(record(np.random.default_rng(0), {"x": {"a": -3.0}, "y": {"a": -3.0}}, sd=0.01)))
+    assert none is not None and none.beats.share is None and str(none.beats) == "none of 0"

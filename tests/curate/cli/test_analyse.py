@@ -45,7 +45,7 @@ def test_a_record_of_few_seeds_and_several_models_is_analysed_in_one_go(tmp_path
     )
     assert "There are 3 seeds, fewer than 5, so the spread from seed to seed is pooled" in text
     assert "Below the untuned model: x 0 % (0 % shown), y 0 % (0 % shown)" in text
-    assert "the same on another model in 100 ±" in text
+    assert "the same on another model in 100 % of" in text
     page = (tmp_path / "page" / "analysis.html").read_text()
     assert "Will it hold on another model?" in page and "+1" in page
     facts = json.loads(
