@@ -49,7 +49,8 @@ def analysed(
     table = reading.read(paths, names)
     untuned = None
     if baseline:
-        its_own = {ours: theirs for ours, theirs in names.items() if ours not in ("arm", "budget", "draw", "seed")}
+        of_runs = ("arm", "budget", "draw", "seed", *reading.PLACES)
+        its_own = {ours: theirs for ours, theirs in names.items() if ours not in of_runs}
         untuned = reading.read(baseline, its_own)
     if {"bits", "bytes"} <= set(table.column_names):
         return _study(_tidy(table, untuned), reference, higher_is_better=higher_is_better, **how)
@@ -58,11 +59,22 @@ def analysed(
         raise RequestError(
             f"{paths[0]}: name the column of the scores, as in `--map value=THEIRS`; ours are there: {there}"
         )
-    if _runs(table) >= ENOUGH and len(set(_column(table, "model", "the model"))) == 1:
+    one_model, runs = len(set(_column(table, "model", "the model"))) == 1, _runs(table)
+    by_item = len(set(_column(table, "item", None))) > 1 and "arm" in table.column_names
+    if one_model and (runs >= ENOUGH or (runs == 1 and by_item)):
         valued = _tidy(table, untuned)
         unit = names.get("value", "value")
         return _study(valued, reference, higher_is_better=higher_is_better, unit=unit, **how)
-    return _records(analyse_records(table, reference=reference, higher_is_better=higher_is_better, baseline=untuned))
+    if how["compare"] or how["population"] != "this pool" or how["tasks"] != "these tasks":
+        raise RequestError(
+            f"--compare, --pools and --new-tasks are for one model with {ENOUGH} runs or more of each arm; these results have "
+            f"{'one model' if one_model else 'several models'} and {runs}"
+        )
+    return _records(
+        analyse_records(
+            table, reference=reference, higher_is_better=higher_is_better, delta=how["delta"], baseline=untuned
+        )
+    )
 
 
 def write_page(shown: Shown, folder: Path) -> Path:
@@ -107,6 +119,11 @@ def _runs(table: pa.Table) -> int:
 
 def _tidy(table: pa.Table, untuned: pa.Table | None) -> pa.Table:
     """As train/study/results.py reads it: a value counts as the bits of an item of one byte."""
+    if "arm" not in table.column_names:
+        there = ", ".join(name for name in table.column_names if name != "where")
+        raise RequestError(
+            f"the results have no column for arm; say which it is, as in `--map arm=THEIRS`; they have {there}"
+        )
     parts = [table] if untuned is None else [table, untuned]
     out = []
     for part in parts:
@@ -149,6 +166,9 @@ def _study(table: pa.Table, reference: str, **how: Any) -> Shown:
 def _across(table: pa.Table, reference: str, how: dict[str, Any]) -> Transfer | None:
     """Whether verdicts on one model of a study hold on another. The draws are the seeds of the record."""
     tuned = table.filter(pc.greater(table["budget"], 0))  # pyright: ignore
+    arms, runs = set(tuned["factor.arm"].to_pylist()), _runs(tuned)
+    if len(arms) < 2 or reference not in arms or runs < 2:
+        return None
     rows = tuned.group_by(["factor.model", "factor.arm", "budget", "draw", "seed", "task"]).aggregate(
         [("bits", "sum"), ("bytes", "sum")]
     )
@@ -158,6 +178,8 @@ def _across(table: pa.Table, reference: str, how: dict[str, Any]) -> Transfer | 
     rows = rows.append_column("where", pa.array(["results"] * rows.num_rows))
     return transfer(analyse_records(rows, reference=reference, higher_is_better=bool(how.get("higher_is_better"))))
 
+
+_MARKS = {"better": "*", "worse": "*", "equivalent": "=", "not shown": ""}
 
 # --- a record of several models and tasks -----------------------------------------------------------------------------
 
@@ -175,15 +197,14 @@ def _records(records: Records) -> Shown:
             row: dict[str, Any] = {"arm": arm}
             for g in means:
                 if g.arm == arm:
-                    row[f"{g.budget:,}"] = f"{float(g.difference.value):+.3g}{'*' if g.verdict != 'not shown' else ''}"
-            row["better"] = sum(g.verdict == "better" for g in own)
-            row["worse"] = sum(g.verdict == "worse" for g in own)
-            row["cells"] = len(own)
+                    row[f"{g.budget:,}"] = f"{float(g.difference.value):+.3g}{_MARKS[g.verdict]}"
+            for verdict, name in (("better", "better"), ("worse", "worse"), ("equivalent", "same")):
+                row[name] = sum(g.verdict == verdict for g in own)
             rows.append(row)
         free = sum(block.pooled.free for block in blocks)
         title = (
-            f"{model}: less {records.reference}, mean of {len(blocks)} {'tasks' if len(blocks) > 1 else 'task'}; better and worse count "
-            f"single tasks ({free} degrees of freedom)"
+            f"{model}: less {records.reference}, mean of {len(blocks)} {'tasks' if len(blocks) > 1 else 'task'}; better, worse "
+            f"and same count budgets of single tasks ({free} degrees of freedom)"
         )
         shown.tables.append((title, rows))
     shown.facts["blocks"] = [_block_facts(block) for block in records.blocks]
@@ -208,7 +229,8 @@ def _how_said(records: Records, tasks: int) -> str:
     text = (
         f"{few}he spread from seed to seed is pooled over all arms and budgets of one task and model ({records.blocks[0].pooled.free} degrees "
         "of freedom each): intervals speak of other seeds, on these tasks. A star, better and worse: p of 0.05 or below after "
-        "Holm's correction over one model's means, or over one task and model."
+        "Holm's correction over one model's means, or over one task and model. An equals sign, and same: within delta, by two "
+        "one-sided tests corrected alike."
     )
     if doubtful:
         named = say.listed([f"{block.task} under {block.model}" for block in doubtful[:3]])
@@ -226,7 +248,7 @@ def _worth_said(records: Records) -> str:
     off = [block for block in lines if block.curve is not None and not block.curve.shown]
     where = ", ".join(f"{block.task} under {block.model}" for block in off[:8]) + (", …" if len(off) > 8 else "")
     said = (
-        f"m(N) is undefined in {len(off)} of {len(lines)} curves of {records.reference}: more examples do not help there ({where})."
+        f"m(N) is undefined in {len(off)} of {len(lines)} curves of {records.reference}: more examples are not shown to help there ({where})."
         if off
         else f"{records.reference} gets better with its examples in all {len(lines)} curves."
     )
@@ -288,7 +310,14 @@ def _block_facts(block: Any) -> dict[str, Any]:
 
 
 def _gap_facts(g: Gap) -> dict[str, Any]:
-    return {"arm": g.arm, "budget": g.budget, **_interval(g.difference), "p_holm": g.p_holm, "verdict": g.verdict}
+    return {
+        "arm": g.arm,
+        "budget": g.budget,
+        **_interval(g.difference),
+        "p_holm": g.p_holm,
+        "p_equivalent": g.p_equivalent,
+        "verdict": g.verdict,
+    }
 
 
 def _interval(e: Estimate) -> dict[str, float]:

@@ -220,3 +220,28 @@ def test_where_most_arms_beat_the_reference_so_they_do_on_any_model():
     assert (found.every.chance, found.every.error) == (0.5, None) and str(found.beats) == "67 % of 72"
     none = transfer(analysed(record(np.random.default_rng(0), {"x": {"a": -3.0}, "y": {"a": -3.0}}, sd=0.01)))
     assert none is not None and none.beats.share is None and str(none.beats) == "none of 0"
+
+
+def test_arms_within_a_tenth_of_the_gain_are_equivalent_where_the_gain_is_shown():
+    rng = np.random.default_rng(0)
+    found = analysed(record(rng, {"m": {"same": 0.0, "near": 0.15, "far": 0.6}}, sd=0.05, slope=2.0))  # a gain of 6
+    for gaps in (*[block.gaps for block in found.blocks], found.means["m"]):
+        verdicts = {arm: {g.verdict for g in gaps if g.arm == arm} for arm in ("same", "near", "far")}
+        assert verdicts["same"] == {"equivalent"} and verdicts["far"] == {"better"}
+        assert "worse" not in verdicts["near"] and "not shown" not in verdicts["near"]
+    flat = analysed(record(rng, {"m": {"same": 0.0}}, sd=0.05, slope=0.0))
+    assert {g.verdict for g in flat.means["m"]} == {"not shown"} and flat.means["m"][0].p_equivalent is None
+    fixed = analysed(record(rng, {"m": {"same": 0.0}}, sd=0.05, slope=0.0), delta=0.5)
+    assert {g.verdict for g in fixed.means["m"]} == {"equivalent"}
+    with pytest.raises(RequestError, match="delta is 'some'"):
+        analysed(record(rng, {"m": {"same": 0.0}}), delta="some")
+
+
+def test_arms_that_differ_by_delta_are_seldom_called_equivalent():
+    rng = np.random.default_rng(0)
+    wrong = [0, 0]
+    for _ in range(200):
+        found = analysed(record(rng, {"m": {"a": 0.3}}, tasks=2, slope=1.0, sd=0.1))  # a gain of 3
+        for k, gaps in enumerate((found.blocks[0].gaps, found.means["m"])):
+            wrong[k] += any(g.p_equivalent is not None and g.p_equivalent <= 0.05 for g in gaps)
+    assert max(wrong) <= 21  # 5 % of 200, and 3.5 standard errors

@@ -32,7 +32,7 @@ from curate.contract.methods import nearest
 
 NAMES = ("arm", "budget", "draw", "seed", "item", "task", "model", "value", "bits", "bytes")
 _NUMBERS = {"budget": int, "draw": int, "seed": int, "value": float, "bits": float, "bytes": float}
-_PLACES = ("@folder", "@file")
+PLACES = ("@folder", "@file")
 _WHOLE = 2**53  # a whole number below it is one as a float, too
 _SAMPLES = re.compile(r"samples_(?P<task>.+?)_\d{4}-\d{2}-\d{2}T")
 
@@ -42,11 +42,11 @@ def mapping(text: str) -> dict[str, str]:
     out: dict[str, str] = {}
     for part in filter(None, text.split(",")):
         ours, _, theirs = (piece.strip() for piece in part.partition("="))
-        if ours not in (*NAMES, *_PLACES) or not theirs:
+        if ours not in (*NAMES, *PLACES) or not theirs:
             raise RequestError(
                 f"--map {part}: write ours=theirs, where ours is one of {', '.join(NAMES)}{nearest(ours, NAMES)}"
             )
-        if ours in _PLACES:
+        if ours in PLACES:
             _pattern(theirs)
         if ours in out:
             raise RequestError(f"--map {part}: {ours} is {out[ours]} already")
@@ -79,7 +79,7 @@ def read(paths: Sequence[Path], named: Mapping[str, str]) -> pa.Table:
         rows = list(_rows(path))
         if not rows:
             raise DataError(f"{path}: holds no row")
-        own = _named(path, list(rows[0][1]), {k: v for k, v in named.items() if k not in _PLACES})
+        own = _named(path, list(rows[0][1]), {k: v for k, v in named.items() if k not in PLACES})
         told = _told(path, named)
         for line, row in rows:
             for ours, text in told.items():
@@ -99,7 +99,7 @@ def read(paths: Sequence[Path], named: Mapping[str, str]) -> pa.Table:
 def _told(path: Path, named: Mapping[str, str]) -> dict[str, str]:
     """What the names of a file and its folder say by the map's patterns."""
     told: dict[str, str] = {}
-    for place in set(named) & set(_PLACES):
+    for place in set(named) & set(PLACES):
         found = _pattern(named[place]).fullmatch(_place(path, place))
         if found is None:
             raise DataError(f"{path}: {place} is {_place(path, place)}, which is not of the kind {named[place]}")
@@ -113,16 +113,16 @@ def _place(path: Path, place: str) -> str:
 
 def _named(path: Path, there: list[str], named: Mapping[str, str]) -> dict[str, str]:
     for ours, theirs in named.items():
-        if theirs not in (*there, *_PLACES):
+        if theirs not in (*there, *PLACES):
             raise RequestError(
                 f"{path}: --map {ours}={theirs}: there is no column {theirs}{nearest(theirs, there)}; there are {', '.join(there)}, and "
-                f"{' and '.join(_PLACES)}"
+                f"{' and '.join(PLACES)}"
             )
     return {**{name: name for name in NAMES if name in there and name not in named}, **named}
 
 
 def _value(path: Path, line: int, ours: str, theirs: str, row: dict[str, Any]) -> Any:
-    value = _place(path, theirs) if theirs in _PLACES else row.get(theirs)
+    value = _place(path, theirs) if theirs in PLACES else row.get(theirs)
     kind = _NUMBERS.get(ours)
     if kind is None:
         if value in (None, "") and ours != "task":

@@ -4,13 +4,16 @@ With fewer than five seeds the spread of one comparison is hardly known. What th
 how far a seed moves them: the residual mean square of the two-way layout of cells (an arm at a budget) by seeds, a randomised
 block design (Fisher 1935), has (C - 1)(S - 1) degrees of freedom, and a contrast x of cell means the variance
 MS / S * sum x^2. It takes the spread as the same for all cells of a task and model; Levene's test says where that is doubtful.
+
+Equivalent is said as in train/study/analysis.py: two one-sided tests put the difference within delta, which by default is a tenth
+of what the reference gains over its budgets, with the error of that gain; where the gain is not shown nothing is equivalent.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,9 +21,11 @@ import pyarrow as pa
 from scipy import stats
 
 from curate.contract.errors import ContractError, RequestError
+from train.study.analysis import DELTA
+from train.study.asked import share_of
 from train.study.moments import LEVEL, Estimate, holm
 from train.study.results import Cell
-from train.study.worth import Curve, Worth, curve, worth
+from train.study.worth import Curve, Worth, curve, gain_contrast, worth
 
 
 class Pooled:
@@ -52,12 +57,15 @@ def _interval(value: np.ndarray, variance: np.ndarray, free: float) -> Estimate:
 
 @dataclass(frozen=True)
 class Gap:
-    """An arm less the reference. p_holm: over all of one model and task, or of one model's means over tasks."""
+    """An arm less the reference. within: the difference less delta, and with delta added; None where there is no delta. p_holm, and
+    p_equivalent of a difference of delta or more: over all of one model and task, or of one model's means over tasks."""
 
     arm: str
     budget: int
     difference: Estimate
+    within: tuple[Estimate, Estimate] | None
     p_holm: float
+    p_equivalent: float | None
     verdict: str
 
 
@@ -92,23 +100,32 @@ class Records:
 
 
 def analyse_records(
-    table: pa.Table, *, reference: str, higher_is_better: bool, baseline: pa.Table | None = None
+    table: pa.Table,
+    *,
+    reference: str,
+    higher_is_better: bool,
+    delta: float | str = DELTA,
+    baseline: pa.Table | None = None,
 ) -> Records:
     """table: arm, budget, seed, task (or item), value, and model, if there are several (train/study/reading.py); a run's items are
-    averaged. baseline: value, task, model of the untuned models.
+    averaged. delta: the difference below which two arms count as equivalent, in the unit of the value or as a share of the
+    reference's gain ("10%"). baseline: value, task, model of the untuned models.
 
     Raises ContractError where a score is missing or doubled; RequestError where there is one arm, one seed, no reference, no
     budget that it shares with another arm, or every value is the same.
     """
-    better = 1 if higher_is_better else -1
+    better, share_of_gain = 1 if higher_is_better else -1, share_of(delta)
     values = _values(table, reference)
     untuned = {} if baseline is None else _untuned(baseline, values)
     blocks = [
-        _block(model, task, cells, some, reference, better, untuned.get((model, task)))
+        _block(model, task, cells, some, reference, better, delta, untuned.get((model, task)))
         for (model, task), (cells, _, some) in values.items()
     ]
     models = list(dict.fromkeys(block.model for block in blocks))
-    means = {model: _means([block for block in blocks if block.model == model], better) for model in models}
+    means = {
+        model: _means([block for block in blocks if block.model == model], better, share_of_gain is None)
+        for model in models
+    }
     return Records(reference, better, blocks[0].values.shape[1], blocks, means)
 
 
@@ -204,15 +221,36 @@ def _untuned(baseline: pa.Table, values: dict[tuple[str, str], Any]) -> dict[tup
 
 
 def _block(
-    model: str, task: str, cells: list[Cell], values: np.ndarray, reference: str, better: int, untuned: float | None
+    model: str,
+    task: str,
+    cells: list[Cell],
+    values: np.ndarray,
+    reference: str,
+    better: int,
+    delta: float | str,
+    untuned: float | None,
 ) -> Block:
     pooled = Pooled(values)
     others = [cell for cell in cells if cell[0] != reference and (reference, cell[1]) in cells]
     contrasts = [_apart(cells, cell, (reference, cell[1])) for cell in others]
-    gaps = _judged(others, [pooled.estimate(x) for x in contrasts], better)
+    differences = [pooled.estimate(x) for x in contrasts]
     line = curve(pooled, cells, reference, better)
+    within, share = None, share_of(delta)
+    if share is None:
+        within = [_shifted(d, float(delta)) for d in differences]
+    elif line is not None:
+        gain = share * gain_contrast(len(cells), line.cells[0], line.cells[-1], better)
+        within = [(pooled.estimate(x - gain), pooled.estimate(x + gain)) for x in contrasts]
+    known = share is None or (line is not None and line.shown)
+    gaps = _judged(others, differences, within, better, known)
     worths = [] if line is None else [worth(pooled, cell, cells.index(cell), line, better) for cell in others]
     return Block(model, task, cells, values, pooled, gaps, line, worths, untuned)
+
+
+def _shifted(d: Estimate, by: float) -> tuple[Estimate, Estimate]:
+    """The difference less a number, and with it added."""
+    less, more = (replace(d, value=d.value + x, low=d.low + x, high=d.high + x) for x in (-by, by))
+    return less, more
 
 
 def _apart(cells: list[Cell], one: Cell, other: Cell) -> np.ndarray:
@@ -222,25 +260,48 @@ def _apart(cells: list[Cell], one: Cell, other: Cell) -> np.ndarray:
     return contrast
 
 
-def _judged(cells: list[Cell], differences: list[Estimate], better: int) -> list[Gap]:
-    corrected = holm([float(d.p) for d in differences])
-    return [
-        Gap(arm, budget, d, p, "not shown" if p > 1 - LEVEL else "better" if better * d.value > 0 else "worse")
-        for (arm, budget), d, p in zip(cells, differences, corrected, strict=True)
-    ]
+def _judged(
+    cells: list[Cell],
+    differences: list[Estimate],
+    within: list[tuple[Estimate, Estimate]] | None,
+    better: int,
+    known: bool,
+) -> list[Gap]:
+    """known: whether delta is, so that two arms can be called equivalent."""
+    apart = holm([float(d.p) for d in differences])
+    alike: list[float | None] = [None] * len(cells)
+    if within is not None and known:
+        alike = [*holm([max(less.p_below, more.p_above) for less, more in within])]
+    gaps = []
+    for k, ((arm, budget), d) in enumerate(zip(cells, differences, strict=True)):
+        p, q = apart[k], alike[k]
+        verdict = "equivalent" if q is not None and q <= 1 - LEVEL else "not shown"
+        if p <= 1 - LEVEL:
+            verdict = "better" if better * d.value > 0 else "worse"
+        gaps.append(Gap(arm, budget, d, within[k] if within else None, p, q, verdict))
+    return gaps
 
 
-def _means(blocks: list[Block], better: int) -> list[Gap]:
-    """Gaps in the mean over tasks, which are taken as they are: Satterthwaite's degrees of freedom."""
+def _means(blocks: list[Block], better: int, fixed: bool) -> list[Gap]:
+    """Gaps in the mean over tasks. fixed: whether delta is a number, and not a share of the gain, which is then to be shown."""
     cells = [(g.arm, g.budget) for g in blocks[0].gaps]  # every task of a model has the same
-    out = []
-    for of_tasks in zip(*(block.gaps for block in blocks), strict=True):
-        own = [g.difference for g in of_tasks]
-        variances = np.array([float(d.variance_draws) for d in own]) / len(own) ** 2
-        total = float(variances.sum())
-        free = total**2 / float((variances**2 / [float(d.degrees_of_freedom) for d in own]).sum()) if total > 0 else 1.0
-        out.append(_interval(np.asarray(np.mean([float(d.value) for d in own])), np.asarray(total), free))
-    return _judged(cells, out, better)
+    of_tasks = list(zip(*(block.gaps for block in blocks), strict=True))
+    differences = [_mean([g.difference for g in gaps]) for gaps in of_tasks]
+    lines = [block.curve for block in blocks]
+    gains = [line.gain for line in lines if line is not None]
+    known = fixed or (len(gains) == len(blocks) and _mean(gains).p_above <= 1 - LEVEL)
+    pairs = [[g.within for g in gaps if g.within is not None] for gaps in of_tasks]
+    within = [(_mean([less for less, _ in own]), _mean([more for _, more in own])) for own in pairs] if known else None
+    return _judged(cells, differences, within, better, known)
+
+
+def _mean(of_tasks: list[Estimate]) -> Estimate:
+    """The mean over tasks, which are taken as they are: Satterthwaite's degrees of freedom."""
+    variances = np.array([float(d.variance_draws) for d in of_tasks]) / len(of_tasks) ** 2
+    total = float(variances.sum())
+    each = [float(d.degrees_of_freedom) for d in of_tasks]
+    free = total**2 / float((variances**2 / each).sum()) if total > 0 else 1.0
+    return _interval(np.asarray(np.mean([float(d.value) for d in of_tasks])), np.asarray(total), free)
 
 
 # --- what a reader should know ------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
@@ -70,6 +72,62 @@ def test_what_cannot_be_analysed_is_one_sentence(tmp_path: Path) -> None:
         said(file, "--map", MAP)
     with pytest.raises(RequestError, match="no such file; a study writes its results"):
         said(str(tmp_path / "none.parquet"))
+
+
+def test_what_names_of_folders_tell_is_analysed(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    files = []
+    for arm, gain in (("Random", 0.0), ("k-center", 0.3)):
+        for seed in range(3):
+            folder = tmp_path / f"me__{arm}-64-s{seed}"
+            folder.mkdir()
+            rows = [{"doc_id": i, "filtered_resps": [], "acc": 0.5 + gain + rng.normal(0, 0.05)} for i in range(40)]
+            files.append(folder / "samples_arc_2026-11-27T10-00-00.000.jsonl")
+            files[-1].write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "base").mkdir()
+    base = tmp_path / "base" / files[0].name
+    base.write_text(files[0].read_text())
+    how = ["--map", "@folder=me__{arm}-{budget}-s{seed},value=acc", "--reference", "Random", "--higher-is-better"]
+    text = said(*map(str, files), *how, "--baseline", str(base))
+    assert "k-center +0." in text and "Below the untuned model: the model" in text
+    one = [str(file) for file in files if "-s0" in str(file)]
+    assert "k-center" in said(*one, *how) and "items" in said(*one, *how)
+    with pytest.raises(RequestError, match="--compare, --pools and --new-tasks are for one model with 5 runs or more"):
+        said(*map(str, files), *how, "--pools")
+    with pytest.raises(RequestError, match=r"have no column for arm; say which it is, as in `--map arm=THEIRS`"):
+        said(*[str(record(tmp_path / "y", 6, 1.0))], "--map", "value=score")
+
+
+def study_of_models(path: Path, arms: tuple[str, ...], draws: int) -> str:
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "arm": arm if model == "small" else f"{arm}/{model}",
+            "budget": budget,
+            "draw": draw,
+            "seed": 0,
+            "item": f"i{item}",
+            "task": "t",
+            "bits": 100 + rng.normal() - budget / 8 + 3 * (arm != "random"),
+            "bytes": 10.0,
+            "factor.arm": arm,
+            "factor.model": model,
+        }
+        for model in ("small", "large")
+        for arm in arms
+        for budget in (16, 32)
+        for draw in range(draws)
+        for item in range(20)
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    return str(path)
+
+
+def test_a_study_over_models_says_whether_verdicts_hold_where_they_can_be_compared(tmp_path: Path) -> None:
+    path = tmp_path / "results.parquet"
+    assert "is the same on another model in 100 % of 4 decisions" in said(study_of_models(path, ("random", "worse"), 5))
+    assert "Will it hold" not in said(study_of_models(path, ("random", "worse"), 1))
+    assert "Will it hold" not in said(study_of_models(path, ("random",), 5))
 
 
 def test_the_calibration_of_a_few_designs_as_a_table_and_as_json() -> None:
