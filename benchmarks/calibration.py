@@ -1,6 +1,6 @@
 """The table of benchmarks/calibration.md: `tamis calibrate --level 0` in Markdown, and m(N) beside autocurate's multiplier.
 
-    python -m benchmarks.calibration                    # 20 minutes on 2 cores
+    python -m benchmarks.calibration                    # 10 minutes on 2 cores
     TAMIS_AUTOCURATE=FOLDER python -m benchmarks.calibration   # with autocurate 0.3.0 unpacked there
 
 autocurate's ``research.multiplier`` gives a 95 % interval by a percentile bootstrap over seeds. Both read the same curves: a power

@@ -6,7 +6,7 @@
 0.9 million parameters, 128 wide, and a byte-level BPE of 2,048 tokens of its own, so that a study of 60 runs takes minutes
 on two cores and needs no download. It knows words and a little syntax, and no fact: what it measures is how the choice of
 examples changes a model, not how good the model is. `tiny-3m` and `tiny-10m` are larger ones of the same text and
-vocabulary, for the question whether a verdict holds at another size; they take 3 and 11 times as long.
+vocabulary, for the question whether a verdict holds at another size; they have 3 and 12 times the parameters.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def calibrate(
     as_json: Json = False,
 ) -> None:
     """Coverage, error rates and power of the study's statistics: simulated studies with a known truth through the code that
-    analyses real ones. 20 minutes on 2 cores; exit code 1 where something that is claimed does not hold."""
+    analyses real ones. 10 minutes on 2 cores; exit code 1 where something that is claimed does not hold."""
     from dataclasses import asdict
 
     from curate.contract import progress

@@ -41,7 +41,10 @@ def planned(recipe: Recipe, work: Path, workers: int, *, prereg: bool, effect: f
     laid = lay_out(work / "arms", **{name: asked[name] for name in _LAID})
     told = Told()
     if prereg:
-        words = {n: asked[n] for n in ("equal", "reference", "delta", "compare", "population", "tasks", "seed")}
+        words = {
+            n: asked[n]
+            for n in ("equal", "reference", "delta", "compare", "population", "tasks", "seed", "draws", "stop_at")
+        }
         written = preregister(asked["plan_file"], laid, **words)
         told.facts |= written
         changed = (

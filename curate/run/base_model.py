@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from curate.contract import columns
-from curate.load import records
 from curate.load.source import Source
 from curate.rows import training
 from curate.rows.table import text_of
@@ -78,13 +77,6 @@ def texts(job: Job) -> list[str] | None:
         return training.pretraining_texts(job.done(holdout).removed) if holdout else None
     out: list[str] = []
     for source in sources:
-        chunks = records.records(
-            source.method.name,
-            {**source.options, "name": source.name},
-            data=job.recipe.data,
-            seed=job.seed,
-            folder=job.recipe.folder,
-            workers=job.workers,
-        )
-        out += [text for kept, _ in chunks for text in text_of(kept.sort(columns.ID), "record").to_list()]
+        for kept, _ in recipe_sources.rows(source, job):
+            out += text_of(kept.sort(columns.ID), "record").to_list()
     return out

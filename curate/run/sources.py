@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from curate.contract import methods
@@ -12,7 +13,10 @@ from curate.run.overrides import kind_and_choice
 from curate.run.stage import Before
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from curate.run.ask import Ask
+    from curate.run.job import Job
 
 _FILLED = ("data", "folder", "seed", "templates", "workers")  # what the stage fills in a loader's common options
 
@@ -50,3 +54,15 @@ def content(source: Source, before: Before) -> dict[str, Any]:
     given = {**source.options, "name": source.name}
     recipe = before.recipe
     return records.fingerprint(source.method.name, given, data=recipe.data, folder=recipe.folder)
+
+
+def rows(source: Source, job: Job) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
+    """(kept, removed) of a source, chunk by chunk, with the seed and the folders of a run."""
+    return records.records(
+        source.method.name,
+        {**source.options, "name": source.name},
+        data=job.recipe.data,
+        seed=job.seed,
+        folder=job.recipe.folder,
+        workers=job.workers,
+    )

@@ -12,7 +12,6 @@ from curate.contract.code import missing_packages, source_and_versions
 from curate.contract.errors import DataError, WorkError
 from curate.contract.files import digest, read_json, write_json
 from curate.contract.progress import bar
-from curate.load import records
 from curate.load.source import Source, template_sets
 from curate.rows import table
 from curate.run import sources
@@ -141,15 +140,7 @@ def _read(job: Job, number: int, source: Source, planned: dict[str, Any]) -> dic
             if int(path.stem.removeprefix("part-")) // _SHARDS == number:
                 path.unlink()
     with bar(None, f"load: {source.name}") as advance:
-        chunks = records.records(
-            source.method.name,
-            {**source.options, "name": source.name},
-            data=job.recipe.data,
-            seed=job.seed,
-            folder=job.recipe.folder,
-            workers=job.workers,
-        )
-        for chunk, (kept, gone) in enumerate(chunks):
+        for chunk, (kept, gone) in enumerate(sources.rows(source, job)):
             job.put(number * _SHARDS + chunk, kept, gone if gone.height else None)
             rows, removed = rows + kept.height, removed + gone.height
             licenses |= set(kept[columns.LICENSE].drop_nulls().unique())

@@ -28,7 +28,7 @@ PLACES = {"report": "report.html"}
 EXAMPLE = """\
 study:
   arms: {random: random, fl: {facility_location: {}}, longest: longest}
-  budgets: [64, 256, 1024]
+  budgets: [64, 128, 256, 512]
   draws: 5"""
 _TRAIN = Path(trainer.__file__).parent
 _FILLED = ("out", "arms", "folder", "train", "seed", "workers", "base_texts", "name", "plan_file")
@@ -49,7 +49,10 @@ def options() -> tuple[Parameter, ...]:
 
 
 def words() -> dict[str, tuple[str, tuple[Parameter, ...]]]:
-    return {"evaluate": ("An evaluation set of a study.", evaluation.options())}
+    return {
+        "study": ("Every arm trained and measured, at every budget and draw.", options()),
+        "evaluate": ("An evaluation set of a study.", evaluation.options()),
+    }
 
 
 def bind(given: Any, ask: Ask) -> Step | None:

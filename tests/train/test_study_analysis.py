@@ -16,6 +16,7 @@ from train.study.analysis import Analysis, Rule, analyse, equivalence
 from train.study.facts import facts
 from train.study.moments import Moments, holm
 from train.study.say import at, sentences
+from train.study.worth import _weights as curve_weights
 from train.study.worth import curve, worth
 
 
@@ -126,6 +127,15 @@ def test_m_of_a_power_law_is_found_between_budgets_a_factor_of_two_apart():
     found = {w.budget: w for w in judged(table(bits, size, cells)).views[0].worths}
     assert found[64].value == pytest.approx(1.5, rel=0.03)
     assert found[128].value == pytest.approx(1.5, rel=0.03)
+
+
+def test_a_fitted_curve_follows_a_power_law_to_a_hundredth_of_its_fall():
+    budgets = np.array([8, 16, 32, 64, 128, 256, 512])
+    at = np.exp(np.linspace(np.log(8), np.log(512), 400))
+    fitted = curve_weights(np.log(budgets), np.log(at), True) @ budgets**-0.3
+    assert np.abs(fitted - at**-0.3).max() <= 0.01 * (8**-0.3 - 512**-0.3)
+    straight = curve_weights(np.log(budgets), np.log(at), False) @ budgets**-0.3
+    assert straight == pytest.approx(np.interp(np.log(at), np.log(budgets), budgets**-0.3))
 
 
 def test_a_worth_beyond_the_budgets_is_a_bound_and_no_number():

@@ -32,7 +32,7 @@ import pyarrow as pa
 
 from curate.contract.errors import RequestError
 from train.study.asked import UNTUNED, share_of, sides
-from train.study.moments import LEVEL, Estimate, Moments, holm
+from train.study.moments import Estimate, Moments, judged
 from train.study.results import Cell, Results, read_results
 from train.study.worth import Curve, Worth, curve, gain_contrast, worth
 
@@ -170,7 +170,7 @@ def analyse_results(
 
     reference: the arm that all others are compared with. delta: the difference below which two arms count as equivalent, in
     the unit of the score or as a share of the reference's gain ("10%"). compare: pairs of "arm@budget", or of arms, which are
-    then compared at every budget that both have and in the mean over these. population: other draws of this pool, or other
+    then compared in the mean over the budgets that both have. population: other draws of this pool, or other
     pools like it. tasks: items of these tasks, or of new ones.
 
     Raises RequestError where a question names what is not there, or a population cannot be told from these results.
@@ -328,7 +328,7 @@ def equivalence(view: View, comparison: Comparison, rule: Rule) -> float:
         return np.nan
     if rule.share is None:
         d = comparison.difference
-        return max(replace(d, value=d.value - view.margin).p_below, replace(d, value=d.value + view.margin).p_above)
+        return max(d.shifted(-view.margin).p_below, d.shifted(view.margin).p_above)
     assert view.curve is not None
     cells = view.curve.cells
     gain = rule.share * gain_contrast(len(comparison.contrast), cells[0], cells[-1], rule.better)
@@ -338,17 +338,11 @@ def equivalence(view: View, comparison: Comparison, rule: Rule) -> float:
 
 def _verdicts(found: list[tuple[View, Comparison]], rule: Rule) -> list[Comparison]:
     """A family, each with its corrected p values and its verdict."""
-    differ = holm([float(c.difference.p) for _, c in found])
-    alike = [equivalence(view, c, rule) for view, c in found]
-    within = holm([1.0 if np.isnan(p) else p for p in alike])
-    out = []
-    for (_, c), p, raw, q in zip(found, differ, alike, within, strict=True):
-        if p <= 1 - LEVEL:
-            verdict = "better" if rule.better * c.difference.value > 0 else "worse"
-        else:
-            verdict = "equivalent" if not np.isnan(raw) and q <= 1 - LEVEL else "not shown"
-        out.append(replace(c, p_holm=p, p_equivalent=np.nan if np.isnan(raw) else q, verdict=verdict))
-    return out
+    verdicts = judged([c.difference for _, c in found], [equivalence(view, c, rule) for view, c in found], rule.better)
+    return [
+        replace(c, p_holm=p, p_equivalent=q, verdict=verdict)
+        for (_, c), (p, q, verdict) in zip(found, verdicts, strict=True)
+    ]
 
 
 def _judged(views: list[View], family: str, rule: Rule) -> list[View]:

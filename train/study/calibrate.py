@@ -55,7 +55,7 @@ class Line:
 
 def level_0(simulations: int = 2000, workers: int = 1, only: str = "") -> list[Line]:
     """The whole table. simulations: of each cell; five times as many in the demo's own design. only: cells whose name has this
-    in it. The same for any number of workers. Cost: about 25 minutes of two cores."""
+    in it. The same for any number of workers. Cost: about 10 minutes of two cores."""
     every = cells()
     calls = [
         (number, start, min(start + _CHUNK, n))

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from train.study import say
-from train.study.analysis import Analysis, Comparison, View, analyse
+from train.study.analysis import Analysis, Comparison, View
 from train.study.caveats import caveats
 from train.study.moments import Estimate
-
-
-def summary(path: Path, **how: Any) -> dict[str, Any]:
-    """The analysis of a results table on disk, as `facts`."""
-    return facts(analyse(pq.read_table(path), **how))
 
 
 def facts(analysis: Analysis) -> dict[str, Any]:

@@ -10,7 +10,7 @@ With r the difference of item i in draw k, linearised for the ratio of sums,
     variance = s2_draws / D + max(0, s2_items / n - s2_residual / (n D))
 
 It tends to the t interval over draws where the draws vary most, and to the interval over items where they do not. The degrees of
-freedom rest on the ratio of the two parts, which is corrected for its bias (`tamis calibrate` tells the difference). Seeds are
+freedom rest on the ratio of the two parts, which is corrected for its bias. Seeds are
 nested in draws (a run's seed is hashed from its draw too), so that their noise is part of s2_draws. Fewer than five draws
 speak of items only; where there is one draw and five seeds or more, the seeds take the place of draws.
 
@@ -30,7 +30,7 @@ Items of other tasks: with tasks as clusters, an item is replaced by its task's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -53,6 +53,10 @@ class Estimate:
     p: np.ndarray
     variance_draws: np.ndarray  # what the draws add to standard_error squared
     variance_items: np.ndarray  # what the items add
+
+    def shifted(self, by: float) -> Estimate:
+        """The estimate of the value with a number added."""
+        return replace(self, value=self.value + by, low=self.low + by, high=self.high + by)
 
     @property
     def t(self) -> np.ndarray:
@@ -173,7 +177,7 @@ class Moments:
 def _unbiased(n_draws: int) -> float:
     """What a variance over the mean square of so many draws must be multiplied with for its expectation to be that of the
     variances: the mean of 1/chi-square of f degrees of freedom is 1/(f - 2). Without it the degrees of freedom come out too
-    many, and with five draws and many items false verdicts are 1.7 times as frequent as said."""
+    many, and false verdicts with few draws and many items are more frequent than said."""
     return max(n_draws - 3, 1) / (n_draws - 1)
 
 
@@ -196,3 +200,18 @@ def holm(p: Sequence[float]) -> list[float]:
     corrected = np.empty(len(p))
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return corrected.tolist()
+
+
+def judged(family: Sequence[Estimate], alike: Sequence[float], better: int) -> list[tuple[float, float, str]]:
+    """(p of no difference, p of one of delta or more, verdict) of each difference, both p corrected over the family. alike: the
+    uncorrected p of delta or more, NaN where there is no delta. better: -1 where a lower score is better, 1 where a higher."""
+    differ = holm([float(d.p) for d in family])
+    within = holm([1.0 if np.isnan(p) else p for p in alike])
+    out = []
+    for d, p, raw, q in zip(family, differ, alike, within, strict=True):
+        if p <= 1 - LEVEL:
+            verdict = "better" if better * d.value > 0 else "worse"
+        else:
+            verdict = "equivalent" if not np.isnan(raw) and q <= 1 - LEVEL else "not shown"
+        out.append((p, np.nan if np.isnan(raw) else q, verdict))
+    return out

@@ -55,9 +55,9 @@ def _fitting(workers: int, benches: list[Bench]) -> int:
 
 
 def room(free: int, weights: int) -> int:
-    """How many processes of a model have room on a GPU, at least one. free, weights: bytes. A process takes 1 GiB for itself,
-    twice the weights in float32 (the base and its copy), and as much again twice for gradients and moments; weights may be
-    stored in half precision, so that is up to 12 times their file."""
+    """How many processes of a model have room on a GPU, at least one. free, weights: bytes. A process takes 1 GiB for itself, and
+    in float32 the base, its copy, gradients and two moments, 20 bytes a parameter: ten times the file of weights in half
+    precision. Two more are left for what passes through the model."""
     return max(free // (2**30 + 12 * weights), 1)
 
 

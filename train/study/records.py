@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from scipy import stats
 from curate.contract.errors import ContractError, RequestError
 from train.study.analysis import DELTA
 from train.study.asked import share_of
-from train.study.moments import LEVEL, Estimate, holm
+from train.study.moments import LEVEL, Estimate, judged
 from train.study.results import Cell
 from train.study.worth import Curve, Worth, curve, gain_contrast, worth
 
@@ -232,12 +232,12 @@ def _block(
 ) -> Block:
     pooled = Pooled(values)
     others = [cell for cell in cells if cell[0] != reference and (reference, cell[1]) in cells]
-    contrasts = [_apart(cells, cell, (reference, cell[1])) for cell in others]
+    contrasts = [apart(cells, cell, (reference, cell[1])) for cell in others]
     differences = [pooled.estimate(x) for x in contrasts]
     line = curve(pooled, cells, reference, better)
     within, share = None, share_of(delta)
     if share is None:
-        within = [_shifted(d, float(delta)) for d in differences]
+        within = [(d.shifted(-float(delta)), d.shifted(float(delta))) for d in differences]
     elif line is not None:
         gain = share * gain_contrast(len(cells), line.cells[0], line.cells[-1], better)
         within = [(pooled.estimate(x - gain), pooled.estimate(x + gain)) for x in contrasts]
@@ -247,13 +247,8 @@ def _block(
     return Block(model, task, cells, values, pooled, gaps, line, worths, untuned)
 
 
-def _shifted(d: Estimate, by: float) -> tuple[Estimate, Estimate]:
-    """The difference less a number, and with it added."""
-    less, more = (replace(d, value=d.value + x, low=d.low + x, high=d.high + x) for x in (-by, by))
-    return less, more
-
-
-def _apart(cells: list[Cell], one: Cell, other: Cell) -> np.ndarray:
+def apart(cells: list[Cell], one: Cell, other: Cell) -> np.ndarray:
+    """The contrast of one cell less another."""
     contrast = np.zeros(len(cells))
     contrast[cells.index(one)] += 1
     contrast[cells.index(other)] -= 1
@@ -268,18 +263,13 @@ def _judged(
     known: bool,
 ) -> list[Gap]:
     """known: whether delta is, so that two arms can be called equivalent."""
-    apart = holm([float(d.p) for d in differences])
-    alike: list[float | None] = [None] * len(cells)
-    if within is not None and known:
-        alike = [*holm([max(less.p_below, more.p_above) for less, more in within])]
-    gaps = []
-    for k, ((arm, budget), d) in enumerate(zip(cells, differences, strict=True)):
-        p, q = apart[k], alike[k]
-        verdict = "equivalent" if q is not None and q <= 1 - LEVEL else "not shown"
-        if p <= 1 - LEVEL:
-            verdict = "better" if better * d.value > 0 else "worse"
-        gaps.append(Gap(arm, budget, d, within[k] if within else None, p, q, verdict))
-    return gaps
+    tested = within if within is not None and known else None
+    alike = [max(less.p_below, more.p_above) for less, more in tested] if tested else [np.nan] * len(cells)
+    verdicts = judged(differences, alike, better)
+    return [
+        Gap(arm, budget, d, within[k] if within else None, p, None if np.isnan(q) else q, verdict)
+        for k, ((arm, budget), d, (p, q, verdict)) in enumerate(zip(cells, differences, verdicts, strict=True))
+    ]
 
 
 def _means(blocks: list[Block], better: int, fixed: bool) -> list[Gap]:

@@ -97,7 +97,7 @@ def study(
         raise RequestError(f"study: stop_at is {stop_at}; it is half the width of an interval, above 0")
     before = preregister(
         plan_file or out / "plan.json", laid, equal=equal, reference=reference, delta=delta, compare=compare,
-        population=population, tasks=tasks, seed=seed,
+        population=population, tasks=tasks, seed=seed, draws=draws, stop_at=stop_at,
     )  # fmt: skip
     how = {"reference": reference, "delta": delta, "compare": compare, "population": population, "tasks": tasks}
     laid, results, analysis = _measure(out, laid, draws, stop_at, workers, how)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from train.study.moments import LEVEL
-from train.study.records import Block, Records
+from train.study.records import Block, Records, apart
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,7 @@ def _decisions(records: Records, donor: str, target: str) -> np.ndarray:
 
 def _gap(block: Block, one: str, two: str, budget: int) -> tuple[float, float]:
     """(difference, p)"""
-    contrast = np.zeros(len(block.cells))
-    contrast[block.cells.index((one, budget))] = 1
-    contrast[block.cells.index((two, budget))] = -1
-    found = block.pooled.estimate(contrast)
+    found = block.pooled.estimate(apart(block.cells, (one, budget), (two, budget)))
     return float(found.value), float(found.p)
 
 

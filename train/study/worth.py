@@ -2,8 +2,7 @@
 
 The curve of the reference reaches the arm's score at m N examples. With five budgets or more it is a cubic in log N, fitted to
 the mean scores by least squares: over six factors of two that follows a law like N^-0.3 to a hundredth of its fall, and it keeps
-the noise of single budgets from bending the curve back, which makes straight lines between the budgets too wide where the fall is
-a few standard errors (`tamis calibrate`). Where the budgets' scores lie off the cubic by more than their noise (Bonferroni, 5 %),
+the noise of single budgets from bending the curve back. Where the budgets' scores lie off the cubic by more than their noise (Bonferroni, 5 %),
 and with fewer budgets, the curve is straight in log N between them. A curve that bends between two budgets then makes m a little
 too large: by 7 % at most where budgets are a factor of four apart, by 2 % where they are a factor of two apart.
 
