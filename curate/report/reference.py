@@ -65,6 +65,9 @@ def _kind(kind: Kind) -> list[str]:
     rooms = [kind.methods] if kind.methods else []
     for room in rooms:
         parts += [part for method in methods.all_of(room).values() for part in _method(kind, method)]
+    for word, (about, parameters) in kind.words().items():
+        if word != kind.name and parameters:
+            parts += [f"### {kind.name}: {word}", about, _table(parameters)]
     return parts
 
 

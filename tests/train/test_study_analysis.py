@@ -675,6 +675,12 @@ def test_a_missing_reference_arm_is_named():
         judged(table(bits, size, cells))
 
 
+def test_a_metric_that_is_constant_is_refused():
+    bits, size, cells = world(np.random.default_rng(0), {"random": 1.0, "arm": 1.0}, items=3)
+    with pytest.raises(ContractError, match=r"every run has the same bits \(7\) on every item: the metric is constant"):
+        analyse(table(np.full_like(bits, 7.0), size, cells))
+
+
 def test_bits_that_are_not_finite_are_named():
     bits, size, cells = world(np.random.default_rng(0), {"random": 1.0, "arm": 1.0}, items=3)
     bits[2, 1, 1] = np.nan
