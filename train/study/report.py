@@ -171,7 +171,7 @@ def _worth(analysis: Analysis) -> list[Block]:
 def _untuned(analysis: Analysis) -> list[Block]:
     out: list[Block] = []
     for view in analysis.views:
-        rows = [[c.arm, f"{c.budget:,}", _signed(c.difference), _p(c.p_holm), _verdict(c)] for c in view.gains]
+        rows = [[_at(c.arm, c.budget), _signed(c.difference), _p(c.p_holm), _verdict(c)] for c in view.gains]
         if not rows:
             continue
         levels = [f"{name} at {float(level.value):.3f}" for (name, b), level in view.levels.items() if b == 0]
@@ -179,7 +179,7 @@ def _untuned(analysis: Analysis) -> list[Block]:
             f"{'On ' + view.name + ': e' if len(analysis.views) > 1 else 'E'}ach arm less the untuned model ({', '.join(levels)} "
             f"{analysis.unit})."
         )
-        out.append(Table(["arm", "examples", "less untuned", "p", "verdict"], rows, caption, folded=len(rows) > _MANY))
+        out.append(Table(["arm@examples", "less untuned", "p", "verdict"], rows, caption, folded=len(rows) > _MANY))
     said = say.hurt(analysis)
     if out and not said:
         said = ["Every arm is better than the untuned model at every budget."]
@@ -216,10 +216,9 @@ def _every_cell(analysis: Analysis) -> list[Block]:
             c, w = compared.get((arm, budget)), worths.get((arm, budget))
             difference = (_signed(c.difference), _p(c.p_holm), _verdict(c)) if c else (None, None, None)
             worth = [str(w) if w else None] if with_worth else []
-            rows.append([arm, f"{budget:,}", _level(level), *difference, *worth])
+            rows.append([_at(arm, budget), _level(level), *difference, *worth])
         header = [
-            "arm",
-            "examples",
+            "arm@examples",
             "score",
             f"less {analysis.reference}",
             "p",
@@ -259,14 +258,14 @@ def _populations(analysis: Analysis) -> list[Block]:
     out: list[Block] = []
     for i, view in enumerate(analysis.views):
         rows = [
-            [c.arm, f"{c.budget:,}", *(_half(views[i][j]) for views in told.values())]
+            [_at(c.arm, c.budget), *(_half(views[i][j]) for views in told.values())]
             for j, c in enumerate(view.comparisons)
         ]
         caption = (
             f"{'On ' + view.name + ': h' if len(analysis.views) > 1 else 'H'}alf the width of the 95 % interval of each difference, "
             "for each of the populations that it may speak of; a star where it leaves out zero."
         )
-        out.append(Table(["arm", "examples", *told], rows, caption, folded=len(rows) > _MANY))
+        out.append(Table(["arm@examples", *told], rows, caption, folded=len(rows) > _MANY))
     words = (
         "This pool: other draws of its rows. Pools like it: other pools from where this one came, of which these draws, sharing "
         "rows, show less than they are (train/study/moments.py). These tasks: other items of them. New tasks: items of others, "
@@ -281,10 +280,10 @@ def _power(analysis: Analysis) -> list[Block]:
     for view in analysis.views:
         for c in view.comparisons:
             least = visible(c.difference, family=k)
-            rows.append([view.name, c.arm, f"{c.budget:,}", f"{c.difference.standard_error:.4f}", f"{least:.3f}"])
+            rows.append([_at(c.arm, c.budget), view.name, f"{c.difference.standard_error:.4f}", f"{least:.3f}"])
     if len(analysis.views) == 1:
-        rows = [row[1:] for row in rows]
-    header = [*(["on"] if len(analysis.views) > 1 else []), "arm", "examples", "standard error", "visible"]
+        rows = [[row[0], *row[2:]] for row in rows]
+    header = ["arm@examples", *(["on"] if len(analysis.views) > 1 else []), "standard error", "visible"]
     caption = (
         f"The smallest difference in {analysis.unit} that a study of this design would show in 80 % of cases, given the noise "
         f"that was found, at the level that its family of {k} leaves to each (Bonferroni's, a little less than Holm's)."
@@ -317,11 +316,10 @@ def _by_task(analysis: Analysis) -> list[Block]:
 
 
 def _given(design: dict[str, Any]) -> list[Block]:
-    header = ["arm", "budget", "examples", "steps", "epochs", "tokens", "supervised", "bytes a response", "rows shared"]
+    header = ["arm@budget", "examples", "steps", "epochs", "tokens", "supervised", "bytes a response", "rows shared"]
     rows = [
         [
-            row["arm"],
-            f"{row['budget']:,}",
+            _at(row["arm"], row["budget"]),
             f"{row['examples']:,.0f}",
             f"{row['steps']:,.0f}",
             f"{row['epochs']:.1f}",
@@ -352,9 +350,9 @@ def _uncertainty(analysis: Analysis) -> list[Block]:
             deviations = [spread.arm, spread.paired, *([spread.seeds] if many_seeds else [])]
             shown = ["–" if x is None else f"{x:.4f}" for x in deviations]
             on = [view.name] if len(analysis.views) > 1 else []
-            rows.append([*on, c.arm, f"{c.budget:,}", *shown, *shares])
+            rows.append([_at(c.arm, c.budget), *on, *shown, *shares])
     names = ["sd, draws", "sd, paired", *(["sd, seeds"] if many_seeds else [])]
-    header = [*(["on"] if len(analysis.views) > 1 else []), "arm", "examples", *names, "from draws", "from items"]
+    header = ["arm@examples", *(["on"] if len(analysis.views) > 1 else []), *names, "from draws", "from items"]
     caption = (
         f"In {analysis.unit}. sd, draws: of the arm's score from draw to draw; sd, paired: of its difference from "
         f"{analysis.reference} on the same draw"
@@ -410,6 +408,11 @@ def _again(design: dict[str, Any]) -> list[Block]:
         Code(commands),
         Text(f"Seed {design['seed']}. With {versions}."),
     ]
+
+
+def _at(arm: str, budget: int | None) -> str:
+    """As `compare` writes it: one column that stays in sight on a phone."""
+    return f"{arm}@{budget}"
 
 
 def _level(e: Estimate) -> str:
